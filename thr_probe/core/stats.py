@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 
@@ -40,7 +40,7 @@ def question_weights(
 
 
 def percentile_interval(draws_B: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
-    """The central `level` interval of bootstrap draws; draws that are NaN (undefined) are left out."""
+    """The central `level` interval of bootstrap draws; undefined (NaN) draws are left out."""
     draws = np.asarray(draws_B, dtype=np.float64)
     defined = draws[~np.isnan(draws)]
     if defined.size == 0:

@@ -1,0 +1,177 @@
+"""From the hidden state to log-probability, entropy and residual.
+
+The only place that knows how logits come from W h.
+
+Shapes: N completion tokens of a group, packed; C tokens of one chunk; V vocabulary; D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thr_probe.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How a policy turns the state before its unembedding into a distribution.
+
+    z = scale * W h + bias;  l = softcap * tanh(z / softcap) where the family soft-caps;
+    pi = softmax(l / temperature).
+    """
+
+    weight_VD: Float[Tensor, "V D"]
+    """The unembedding W."""
+    bias_V: Float[Tensor, " V"] | None = None
+    """Bias of the unembedding; it enters pi, and the influence only with `bias_gradient`."""
+    scale: float = 1.0
+    """Factor on W h (Cohere's logit_scale, the inverse of Granite's logits_scaling)."""
+    softcap: float | None = None
+    """c of c * tanh(z / c) (Gemma 2)."""
+    temperature: float = 1.0
+    """Sampling temperature of the rollouts; score greedy rollouts at 1."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise DataError(
+                f"Head: temperature must be positive, got {self.temperature}",
+                hint="rollouts sampled greedily (T = 0) are scored at temperature 1",
+            )
+        if self.softcap is not None and not self.softcap > 0:
+            raise DataError(f"Head: softcap must be positive or None, got {self.softcap}")
+        if self.scale == 0:
+            raise DataError("Head: a scale of 0 makes every distribution uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPass:
+    """What one pass over the unembedding yields for every completion token."""
+
+    logprob_N: Float[Tensor, " N"]
+    """log pi of the token that was sampled, nats, at the head's temperature."""
+    entropy_N: Float[Tensor, " N"]
+    """Entropy of pi, nats, at the head's temperature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """pi of one chunk and how it moves with W h; lives as long as its chunk."""
+
+    logprob_CV: Float[Tensor, "C V"]
+    """log pi over the full vocabulary."""
+    slope: float | Float[Tensor, "C V"]
+    """J = d(l / T) / d(W h), per vocabulary entry; one number where nothing soft-caps."""
+
+    def residual(self, token_ids_C: Int[Tensor, " C"]) -> Float[Tensor, "C V"]:
+        """R = d log pi(y) / d(W h) = J (e_y - pi); Definition 4.1's e_y - pi for a plain head."""
+        index = token_ids_C[:, None]
+        residual_CV = -self.logprob_CV.exp()
+        # 1 - pi(y) through expm1: for a sure token the plain difference has no correct digit left
+        residual_CV.scatter_(1, index, -torch.expm1(self.logprob_CV.gather(1, index)))
+        return residual_CV.mul_(self.slope)
+
+    def directional_derivative(
+        self, change_CV: Float[Tensor, "C V"], token_ids_C: Int[Tensor, " C"]
+    ) -> Float[Tensor, " C"]:
+        """d log pi(y) when W h moves along `change`: <R, change> in the centred form.
+
+        With w = J * change this is sum_v pi_v (w_y - w_v): the terms of <R, change> = w_y - <pi, w>
+        cancel before they are added up, which keeps the sign of tokens the policy is sure of.
+        """
+        moved_CV = change_CV * self.slope
+        sampled_C1 = moved_CV.gather(1, token_ids_C[:, None])
+        return (self.logprob_CV.exp() * (sampled_C1 - moved_CV)).sum(dim=1)
+
+
+def accumulation_dtype(tensor: Tensor) -> torch.dtype:
+    """float64 stays float64; everything else is accumulated in float32."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def distribution(hidden_CD: Float[Tensor, "C D"], head: Head) -> Distribution:
+    """pi and J of one chunk of states; `head.weight_VD` already has the accumulation dtype."""
+    logits_CV = (hidden_CD.to(head.weight_VD.dtype) @ head.weight_VD.T).mul_(head.scale)
+    if head.bias_V is not None:
+        logits_CV += head.bias_V.to(logits_CV.dtype)
+    slope: float | Tensor = head.scale / head.temperature
+    if head.softcap is not None:
+        capped_CV = torch.tanh(logits_CV / head.softcap)
+        slope = (1 - capped_CV.square()) * slope
+        logits_CV = capped_CV.mul_(head.softcap)
+    return Distribution(torch.log_softmax(logits_CV / head.temperature, dim=1), slope)
+
+
+def in_accumulation_dtype(head: Head, dtype: torch.dtype) -> Head:
+    """The same head with its weight in the dtype that everything is accumulated in."""
+    return Head(head.weight_VD.to(dtype), head.bias_V, head.scale, head.softcap, head.temperature)
+
+
+def chunks(num_tokens: int, chunk_size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `chunk_size` tokens.
+
+    Raises:
+        DataError: chunk_size below 1.
+    """
+    if chunk_size < 1:
+        raise DataError(f"chunk_size must be at least 1, got {chunk_size}")
+    for start in range(0, num_tokens, chunk_size):
+        yield slice(start, min(start + chunk_size, num_tokens))
+
+
+def check_tokens(
+    hidden_ND: Float[Tensor, "N D"], token_ids_N: Int[Tensor, " N"], head: Head
+) -> None:
+    """States and ids must fit the unembedding.
+
+    Raises:
+        DataError: another hidden size than the unembedding's, or an id outside the vocabulary.
+    """
+    vocab_size, hidden_size = head.weight_VD.shape
+    if hidden_ND.shape[1] != hidden_size:
+        raise DataError(
+            f"hidden states have size {hidden_ND.shape[1]}, the unembedding takes {hidden_size}"
+        )
+    if token_ids_N.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(token_ids_N))
+    if low < 0 or high >= vocab_size:
+        raise DataError(
+            f"token ids run from {low} to {high}, the unembedding has {vocab_size} rows",
+            hint="score with the policy (and tokenizer) that sampled these completions",
+        )
+
+
+@torch.no_grad()
+def head_pass(
+    hidden_ND: Float[Tensor, "N D"],
+    token_ids_N: Int[Tensor, " N"],
+    head: Head,
+    *,
+    chunk_size: int = 1024,
+) -> HeadPass:
+    """Log-probability and entropy of every completion token, `chunk_size` rows of logits at a time.
+
+    Args:
+        hidden_ND: input of the unembedding at the position that predicts each token.
+        token_ids_N: the sampled tokens.
+        head: the policy's head.
+        chunk_size: tokens per chunk; peak memory is a few chunk_size x V matrices.
+
+    Raises:
+        DataError: sizes or ids that do not fit the head.
+    """
+    check_tokens(hidden_ND, token_ids_N, head)
+    dtype = accumulation_dtype(hidden_ND)
+    head = in_accumulation_dtype(head, dtype)
+    logprob_N = hidden_ND.new_empty(len(token_ids_N), dtype=dtype)
+    entropy_N = torch.empty_like(logprob_N)
+    for chunk in chunks(len(token_ids_N), chunk_size):
+        logprob_CV = distribution(hidden_ND[chunk], head).logprob_CV
+        logprob_N[chunk] = logprob_CV.gather(1, token_ids_N[chunk, None].long())[:, 0]
+        entropy_N[chunk] = -(logprob_CV.exp() * logprob_CV).sum(dim=1)
+    return HeadPass(logprob_N, entropy_N)
