@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 from thr_probe.errors import UsageError
 
 
-def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: int) -> Float[np.ndarray, "..."]:
+def pass_at_k(
+    num_samples: int | ArrayLike, num_correct: int | ArrayLike, k: int
+) -> Float[np.ndarray, "..."]:
     """Unbiased Pass@K per question, 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
 
     Evaluated as 1 - prod_{i<k} (n - c - i) / (n - i), which neither overflows nor cancels.
