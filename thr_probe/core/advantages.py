@@ -6,7 +6,6 @@ Float64 throughout: G or N numbers, cast where they meet a loss.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +16,7 @@ from thr_probe.errors import UsageError
 
 
 def group_advantages(
-    correct_G: Bool[Tensor, " G"], *, std: Literal["population", "sample"] = "population"
+    correct_G: Bool[Tensor, " G"], *, std: str = "population"
 ) -> Float[Tensor, " G"]:
     """The GRPO advantage of Equation 1: sqrt((1 - q) / q) if correct, -sqrt(q / (1 - q)) if not.
 
@@ -44,7 +43,7 @@ def group_advantages(
     q = num_correct / size
     factor = math.sqrt((size - 1) / size) if std == "sample" else 1.0
     up, down = math.sqrt((1 - q) / q), -math.sqrt(q / (1 - q))
-    return torch.where(correct, factor * up, factor * down).double()
+    return down * factor + (up - down) * factor * correct.double()
 
 
 def thr_advantages(
@@ -98,7 +97,7 @@ def pass_at_k_advantages(correct_G: Bool[Tensor, " G"], k: int) -> Float[Tensor,
 
 
 def mixed_pass_at_k_advantages(
-    correct_G: Bool[Tensor, " G"], k: int, *, mix: Literal["paper", "chen"] = "paper"
+    correct_G: Bool[Tensor, " G"], k: int, *, mix: str = "paper"
 ) -> Float[Tensor, " G"]:
     """Pass@K-mixed (section 6.2): the GRPO and the Pass@K advantage, weighted by q.
 

@@ -70,9 +70,9 @@ class Distribution:
     def residual(self, token_ids_C: Int[Tensor, " C"]) -> Float[Tensor, "C V"]:
         """R = d log pi(y) / d(W h) = J (e_y - pi); Definition 4.1's e_y - pi for a plain head."""
         index = token_ids_C[:, None]
-        residual_CV = -self.logprob_CV.exp()
-        # 1 - pi(y) through expm1: for a sure token the plain difference has no correct digit left
-        residual_CV.scatter_(1, index, -torch.expm1(self.logprob_CV.gather(1, index)))
+        residual_CV = -self.logprob_CV.exp().scatter_(1, index, 0.0)
+        # 1 - pi(y) as the sum of the others: for a sure token 1 - exp(log pi) has no correct digit
+        residual_CV.scatter_(1, index, -residual_CV.sum(dim=1, keepdim=True))
         return residual_CV.mul_(self.slope)
 
     def directional_derivative(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -305,8 +304,8 @@ def threshold(
     group: TokenGroup,
     *,
     beta: float = 1.0,
-    reduce: Literal["min", "mean"] = "min",
-    self_influence: Literal["include", "exclude"] = "include",
+    reduce: str = "min",
+    self_influence: str = "include",
     within_N: Float[Tensor, " N"] | None = None,
 ) -> float:
     """tau = beta * min over correct completions of their mean THR (Deng et al. 2025, Eq. 8).

@@ -1,0 +1,63 @@
+"""Small random groups with each kind of head, for tests of the mathematics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from thr_probe.core.head import Head
+from thr_probe.core.thr import TokenGroup
+
+HEADS = {
+    "plain": {},
+    "temperature": {"temperature": 0.7},
+    "scale": {"scale": 0.3},
+    "softcap": {"softcap": 1.5},
+    "bias": {"bias": True},
+    "everything": {"bias": True, "scale": 0.6, "softcap": 2.0, "temperature": 0.7},
+}
+
+
+@dataclass
+class Case:
+    """One group: torch for the package, numpy lists and head keywords for the reference."""
+
+    group: TokenGroup
+    head: Head
+    states: list
+    tokens: list
+    correct: list
+    weight: object
+    keywords: dict
+
+    def packed(self, rows):
+        """Per-rollout lists of the reference in the order of the packed group."""
+        return torch.tensor([value for row in rows for value in row], dtype=torch.float64)
+
+
+def make_case(kind="plain", *, seed=0, correct=(True, False, True, False), lengths=(3, 5, 4, 2)):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    vocab_size, hidden_size, options = 11, 6, dict(HEADS[kind])
+    weight_VD = random(vocab_size, hidden_size)
+    bias_V = random(vocab_size) if options.pop("bias", False) else None
+    hidden_ND = random(sum(lengths), hidden_size)
+    token_ids_N = torch.randint(vocab_size, (sum(lengths),), generator=generator)
+    index_N = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    group = TokenGroup(hidden_ND, token_ids_N, index_N, torch.tensor(correct))
+    keywords = dict(options)
+    if bias_V is not None:
+        keywords["bias_V"] = bias_V.numpy()
+    return Case(
+        group=group,
+        head=Head(weight_VD, bias_V, **options),
+        states=[part.numpy() for part in hidden_ND.split(list(lengths))],
+        tokens=[part.tolist() for part in token_ids_N.split(list(lengths))],
+        correct=list(correct),
+        weight=weight_VD.numpy(),
+        keywords=keywords,
+    )
