@@ -1,0 +1,1 @@
+"""Saved traces in, one tidy table with its uncertainty out; no model, no drawing."""

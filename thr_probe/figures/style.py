@@ -1,0 +1,115 @@
+"""The one look of all figures: Okabe-Ito colours with a second cue, venue widths, fonts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from thr_probe.errors import UsageError
+
+BLACK = "#000000"
+GREY = "#7F7F7F"
+LIGHT_GREY = "#D9D9D9"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+
+EXPLOITATION = BLUE
+"""THR > 0; drawn plain and solid."""
+EXPLORATION = VERMILION
+"""THR < 0; drawn hatched or dashed, so that it is told apart without colour."""
+EXPLORATION_HATCH = "////"
+EXPLORATION_LINE = (0, (4, 1.5))
+
+CORRECT = {"color": GREEN, "linestyle": "-", "marker": "o"}
+"""Line properties of correct completions."""
+INCORRECT = {"color": PURPLE, "linestyle": (0, (4, 1.5)), "marker": "s"}
+"""Line properties of incorrect completions."""
+ALL = {"color": BLACK, "linestyle": "-", "marker": "D"}
+"""Line properties of all completions together."""
+
+VENUE_WIDTHS = {
+    "neurips": 5.5,
+    "iclr": 5.5,
+    "icml": 3.25,
+    "icml-wide": 6.75,
+    "acl": 3.03,
+    "acl-wide": 6.3,
+}
+"""Text or column width in inches, by venue."""
+
+_PARAMETERS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "patch.linewidth": 0.6,
+    "hatch.linewidth": 0.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType: venues refuse Type 3 fonts
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "thr_probe",  # element ids, which are random otherwise
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Matplotlib's settings for print while the block runs, whatever the user has set."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_PARAMETERS)
+        yield
+
+
+def venue_width(venue: str) -> float:
+    """Width in inches of a figure for a venue.
+
+    Raises:
+        UsageError: an unknown venue.
+    """
+    if venue not in VENUE_WIDTHS:
+        raise UsageError(f"unknown venue {venue!r}; choose one of {', '.join(VENUE_WIDTHS)}")
+    return VENUE_WIDTHS[venue]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that printed size in inches; call within `paper_style()`.
+
+    No pyplot: nothing global is left behind, and no display is needed.
+    """
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def label_panel(axes: Axes, letter: str, text: str) -> None:
+    """Names a panel above its axes, `(a) correct`: papers put titles in the caption."""
+    axes.set_title(f"({letter}) {text}", loc="left", fontsize=8)
