@@ -1,0 +1,186 @@
+"""Rows (dicts or small records) to an Arrow table that keeps the schema's promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from thr_probe.errors import DataError
+from thr_probe.traces.lists import list_values
+from thr_probe.traces.schema import KEY_COLUMNS, TABLES, Column, arrow_schema
+
+_HINT = "this is a mistake of the program that made the rows, not of the disk"
+
+
+def table_from_rows(kind: str, rows: Iterable[object] | pa.Table) -> pa.Table:
+    """The rows as an Arrow table in the declared column order, checked.
+
+    Args:
+        kind: a table of `schema.TABLES`.
+        rows: mappings (a key that the table does not declare is an error), records whose attributes
+            are looked up by column name, or an Arrow table. Lists may be NumPy arrays.
+
+    Returns:
+        A table with every required column, and those optional ones that hold any value.
+    """
+    columns = _columns_of_table(kind, rows) if isinstance(rows, pa.Table) else _columns(kind, rows)
+    kept = [
+        name
+        for name, array in columns.items()
+        if TABLES[kind][name].required or array.null_count < len(array)
+    ]
+    table = pa.table([columns[name] for name in kept], schema=arrow_schema(kind, kept))
+    for name in kept:
+        check_values(kind, TABLES[kind][name], table)
+    check_lengths(kind, table)
+    return table
+
+
+def check_values(where: object, column: Column, table: pa.Table) -> None:
+    """Refuse nulls where none may be, and floats that are NaN or infinite."""
+    values = table[column.name]
+    if values.null_count and not column.nullable:
+        row = int(np.flatnonzero(values.is_null().to_numpy())[0])
+        raise DataError(
+            f"{where}: column {column.name}: found null at {row_key(table, row)}, "
+            "expected a value in every row",
+            _HINT,
+        )
+    if not column.is_float:
+        return
+    entries, offsets = (
+        list_values(values) if column.is_list else (values.drop_null().to_numpy(), None)
+    )
+    bad = np.flatnonzero(~np.isfinite(entries))
+    if bad.size == 0:
+        return
+    valid_rows = np.flatnonzero(values.is_valid().to_numpy())
+    row = (
+        int(valid_rows[bad[0]])
+        if offsets is None
+        else int(np.searchsorted(offsets, bad[0], side="right")) - 1
+    )
+    advice = "; what is undefined is written as null" if column.nullable else ""
+    raise DataError(
+        f"{where}: column {column.name}: found {entries[bad[0]]} at {row_key(table, row)}, "
+        f"expected finite numbers{advice}",
+        _HINT,
+    )
+
+
+def check_lengths(where: object, table: pa.Table) -> None:
+    """Refuse rows whose per-token lists differ in length (problems has no per-token lists)."""
+    if "rollout_id" not in table.column_names:
+        return
+    first_name, first_lengths = "", None
+    for name in table.column_names:
+        if not pa.types.is_list(table[name].type):
+            continue
+        lengths = pc.list_value_length(table[name])
+        if first_lengths is None:
+            first_name, first_lengths = name, lengths
+            continue
+        # a comparison with a null length is null: absent lists have no length to differ
+        differs = pc.fill_null(pc.not_equal(first_lengths, lengths), fill_value=False).to_numpy()
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            raise DataError(
+                f"{where}: column {name}: found {lengths[row]} entries at {row_key(table, row)}, "
+                f"expected {first_lengths[row]} as in column {first_name}",
+                "every list of a row has one entry per completion token",
+            )
+        first_lengths = pc.coalesce(first_lengths, lengths)
+
+
+def row_key(table: pa.Table, row: int) -> str:
+    """How an error names a row: by its key where the table has one."""
+    names = [name for name in (*KEY_COLUMNS, "token_id") if name in table.column_names]
+    if not names:
+        return f"row {row}"
+    return ", ".join(f"{name}={table[name][row].as_py()!r}" for name in names)
+
+
+def _columns_of_table(kind: str, rows: pa.Table) -> dict[str, pa.ChunkedArray]:
+    _check_names(kind, rows.column_names)
+    columns = {}
+    for column in TABLES[kind].values():
+        if column.name not in rows.column_names:
+            continue
+        try:
+            columns[column.name] = rows[column.name].cast(column.type)
+        except pa.ArrowException as error:
+            raise _wrong_type(kind, column, error) from error
+    return columns
+
+
+def _columns(kind: str, rows: Iterable[object]) -> dict[str, pa.Array]:
+    listed = list(rows)
+    mappings = [row for row in listed if isinstance(row, Mapping)]
+    _check_names(kind, {name: None for row in mappings for name in row}, check_missing=False)
+    columns = {}
+    for column in TABLES[kind].values():
+        values = [_value(kind, row, column, index) for index, row in enumerate(listed)]
+        try:
+            columns[column.name] = (
+                _list_array(values, column.type)
+                if column.is_list
+                else pa.array(values, type=column.type)
+            )
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise _wrong_type(kind, column, error) from error
+    return columns
+
+
+def _check_names(kind: str, names: Iterable[str], *, check_missing: bool = True) -> None:
+    declared = TABLES[kind]
+    given = list(names)
+    unknown = [name for name in given if name not in declared]
+    missing = [name for name, column in declared.items() if column.required and name not in given]
+    if unknown:
+        raise DataError(f"{kind}: column {unknown[0]} is not declared in the schema", _HINT)
+    if missing and check_missing:
+        raise DataError(f"{kind}: column {missing[0]} is missing", _HINT)
+
+
+def _value(kind: str, row: object, column: Column, index: int) -> object:
+    if isinstance(row, Mapping):
+        if column.name in row:
+            return row[column.name]
+    elif hasattr(row, column.name):
+        return getattr(row, column.name)
+    if column.required:
+        raise DataError(f"{kind}: column {column.name} is missing in row {index}", _HINT)
+    return None
+
+
+def _list_array(values: Sequence[Any], list_type: pa.ListType) -> pa.ListArray:
+    """One flat buffer instead of a Python object per token: completions are long."""
+    dtype = np.dtype(list_type.value_type.to_pandas_dtype())
+    arrays = [np.asarray(() if value is None else value) for value in values]
+    for array in arrays:
+        if array.ndim != 1:
+            raise TypeError(f"found an array of {array.ndim} axes, expected a flat list")
+        if array.size and not np.can_cast(array.dtype, dtype, casting="same_kind"):
+            raise TypeError(f"found a list of {array.dtype}, expected {dtype}")
+    flat = np.concatenate([np.empty(0, dtype), *arrays]) if arrays else np.empty(0, dtype)
+    converted = flat.astype(dtype)
+    if dtype.kind == "i" and (converted != flat).any():
+        raise TypeError(f"found a value that does not fit {dtype}")
+    offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
+    np.cumsum([array.size for array in arrays], out=offsets[1:])
+    is_null = pa.array([value is None for value in values], type=pa.bool_())
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(converted), type=list_type, mask=is_null
+    )
+
+
+def _wrong_type(kind: str, column: Column, error: Exception) -> DataError:
+    return DataError(
+        f"{kind}: column {column.name}: expected type {column.type}, found values that do not "
+        f"convert: {error}",
+        _HINT,
+    )
