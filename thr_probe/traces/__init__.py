@@ -4,6 +4,7 @@ from thr_probe.traces.lists import list_values
 from thr_probe.traces.manifest import Manifest, RunStatus, read_manifest
 from thr_probe.traces.reader import Run, read_config, read_run
 from thr_probe.traces.schema import SCHEMA_VERSION, TABLES, Column, arrow_schema, schema_markdown
+from thr_probe.traces.validate import Finding, validate_run
 from thr_probe.traces.writer import (
     completed_parts,
     create_run,
@@ -17,6 +18,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "Column",
+    "Finding",
     "Manifest",
     "Run",
     "RunStatus",
@@ -29,6 +31,7 @@ __all__ = [
     "read_manifest",
     "read_run",
     "schema_markdown",
+    "validate_run",
     "write_part",
     "write_score_info",
     "write_tokens",

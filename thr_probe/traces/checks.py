@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from thr_probe.errors import DataError
-from thr_probe.traces.layout import TableFile, part_path, unreadable
+from thr_probe.traces.layout import TableFile, part_path, read_columns
 from thr_probe.traces.rows import check_lengths, check_values, row_key
 from thr_probe.traces.schema import COMPLETION_COLUMNS, KEY_COLUMNS
 
@@ -21,12 +20,7 @@ def check_keys(parts: Sequence[TableFile]) -> None:
 
     Only the three key columns are read, about 30 bytes a completion.
     """
-    tables = []
-    for part in parts:
-        try:
-            tables.append(pq.read_table(part.path, columns=list(KEY_COLUMNS), partitioning=None))
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(part.path, error) from error
+    tables = [read_columns(part, KEY_COLUMNS) for part in parts]
     if not tables:
         return
     keys = pa.concat_tables(tables)

@@ -7,6 +7,7 @@ folders of numbered parts.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.manifest import check_version
-from thr_probe.traces.schema import TABLE_KEY, TABLES, VERSION_KEY
+from thr_probe.traces.schema import COMPLETION_COLUMNS, TABLE_KEY, TABLES, VERSION_KEY
 
 CONFIG_NAME = "config.toml"
 SCORE_INFO_NAME = "score.json"
@@ -99,6 +100,28 @@ def inspect_table(path: Path, table: str) -> TableFile:
         group_rows=tuple(rows),
         columns=frozenset(schema.names),
     )
+
+
+def read_columns(
+    part: TableFile, columns: Sequence[str], groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Read some columns of a file that was inspected; all its row groups by default.
+
+    An optional column that this file lacks comes as nulls: another part of the table has it.
+    """
+    wanted = list(dict.fromkeys(columns))
+    stored = [name for name in wanted if name in part.columns]
+    chosen = list(range(len(part.group_rows)) if groups is None else groups)
+    try:
+        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+            table = file.read_row_groups(chosen, columns=stored)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(part.path, error) from error
+    for name in wanted:
+        if name not in part.columns:
+            nulls = pa.nulls(table.num_rows, COMPLETION_COLUMNS[name].type)
+            table = table.append_column(name, nulls)
+    return table.select(wanted)
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.checks import check_aligned, check_keys, check_parts, check_table
@@ -24,8 +24,8 @@ from thr_probe.traces.layout import (
     inspect_table,
     part_indices,
     part_path,
+    read_columns,
     score_ids,
-    unreadable,
 )
 from thr_probe.traces.manifest import (
     Manifest,
@@ -34,7 +34,7 @@ from thr_probe.traces.manifest import (
     read_json_object,
     read_manifest,
 )
-from thr_probe.traces.schema import COMPLETION_COLUMNS, KEY_COLUMNS, TABLES
+from thr_probe.traces.schema import KEY_COLUMNS, TABLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +171,9 @@ class Run:
         for index, part in enumerate(parts):
             score_part = scores[index] if from_scores else None
             for rollout_groups, score_groups in _matching_groups(part, score_part):
-                table = _read_groups(part, rollout_groups, [*from_rollouts, *keys])
+                table = read_columns(part, [*from_rollouts, *keys], rollout_groups)
                 if score_part is not None:
-                    scored = _read_groups(score_part, score_groups, [*from_scores, *keys])
+                    scored = read_columns(score_part, [*from_scores, *keys], score_groups)
                     check_aligned(score_part.path, table.select(keys), scored.select(keys))
                     for name in from_scores:
                         table = table.append_column(scored.schema.field(name), scored[name])
@@ -254,14 +254,10 @@ def _matching_groups(
     part: TableFile, score_part: TableFile | None
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Row groups of two files that cover the same rows; both are usually cut at the same rows."""
-    if score_part is None:
-        for index in range(len(part.group_rows)):
-            yield [index], []
-        return
-    ends = [_ends(part), _ends(score_part)]
-    common = sorted(set(ends[0]) & set(ends[1]))
+    files = [part, part if score_part is None else score_part]
+    ends = [list(itertools.accumulate(file.group_rows)) for file in files]
     low = 0
-    for high in common:
+    for high in sorted(set(ends[0]) & set(ends[1])):
         left, right = (
             [index for index, end in enumerate(side) if low < end <= high] for side in ends
         )
@@ -269,34 +265,8 @@ def _matching_groups(
         low = high
 
 
-def _ends(part: TableFile) -> list[int]:
-    total = 0
-    ends = []
-    for rows in part.group_rows:
-        total += rows
-        ends.append(total)
-    return ends
-
-
-def _read_groups(part: TableFile, groups: list[int], columns: list[str]) -> pa.Table:
-    wanted = list(dict.fromkeys(columns))
-    stored = [name for name in wanted if name in part.columns]
-    try:
-        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
-            table = file.read_row_groups(groups, columns=stored)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(part.path, error) from error
-    for name in wanted:
-        if name not in part.columns:
-            column = COMPLETION_COLUMNS[name]
-            table = table.append_column(name, pa.nulls(table.num_rows, column.type))
-    return table.select(wanted)
-
-
 def _read_small(path: Path, table: str) -> pd.DataFrame:
-    inspect_table(path, table)
-    try:
-        content = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+    file = inspect_table(path, table)
+    in_order = [name for name in TABLES[table] if name in file.columns]
+    content = read_columns(file, [*in_order, *sorted(file.columns - set(in_order))])
     return cast(pd.DataFrame, content.to_pandas())

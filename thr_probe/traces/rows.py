@@ -13,7 +13,7 @@ from thr_probe.errors import DataError
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.schema import KEY_COLUMNS, TABLES, Column, arrow_schema
 
-_HINT = "this is a mistake of the program that made the rows, not of the disk"
+_HINT = "the mistake is in the program that made these rows"
 
 
 def table_from_rows(kind: str, rows: Iterable[object] | pa.Table) -> pa.Table:
@@ -37,37 +37,70 @@ def table_from_rows(kind: str, rows: Iterable[object] | pa.Table) -> pa.Table:
     for name in kept:
         check_values(kind, TABLES[kind][name], table)
     check_lengths(kind, table)
+    if kind == "scores":
+        check_undefined(kind, table)
     return table
 
 
 def check_values(where: object, column: Column, table: pa.Table) -> None:
-    """Refuse nulls where none may be, and floats that are NaN or infinite."""
+    """Refuse nulls where none may be, states that do not exist, floats that are not finite."""
     values = table[column.name]
     if values.null_count and not column.nullable:
-        row = int(np.flatnonzero(values.is_null().to_numpy())[0])
-        raise DataError(
-            f"{where}: column {column.name}: found null at {row_key(table, row)}, "
-            "expected a value in every row",
-            _HINT,
+        _refuse(where, column, table, values.is_null(), "a value in every row")
+    if column.is_list:
+        _check_entries(where, column, table)
+    elif column.is_float:
+        finite = pc.fill_null(pc.is_finite(values), fill_value=True)
+        _refuse(where, column, table, pc.invert(finite), "finite numbers")
+    elif column.values:
+        known = pc.is_in(values, pa.array(column.values, pa.string()))
+        _refuse(where, column, table, pc.invert(known), f"one of {', '.join(column.values)}")
+
+
+def check_undefined(where: object, table: pa.Table) -> None:
+    """Refuse scores whose THR is there without a correct completion, or missing with one."""
+    has_correct = pc.greater(table["num_correct"], 0)
+    for name in table.column_names:
+        if name in ("tau", "retained", "thr", "thr_self", "thr_within", "thr_error"):
+            stray = pc.and_(table[name].is_valid(), pc.invert(has_correct))
+            expected = "null where the group has no correct completion"
+            _refuse(where, TABLES["scores"][name], table, stray, expected)
+    lacking = pc.and_(table["thr"].is_null(), has_correct)
+    _refuse(where, TABLES["scores"]["thr"], table, lacking, "a list where num_correct > 0")
+
+
+def _check_entries(where: object, column: Column, table: pa.Table) -> None:
+    values = table[column.name]
+    if any(chunk.flatten().null_count for chunk in values.chunks):
+        holed = pa.array(
+            [entries is not None and None in entries for entries in values.to_pylist()]
         )
+        _refuse(where, column, table, holed, "a number for every token")
     if not column.is_float:
         return
-    entries, offsets = (
-        list_values(values) if column.is_list else (values.drop_null().to_numpy(), None)
-    )
+    entries, offsets = list_values(values)
     bad = np.flatnonzero(~np.isfinite(entries))
-    if bad.size == 0:
+    if bad.size:
+        row = int(np.searchsorted(offsets, bad[0], side="right")) - 1
+        raise DataError(
+            f"{where}: column {column.name}: found {entries[bad[0]]} at {row_key(table, row)}, "
+            f"position {bad[0] - offsets[row]}, expected finite numbers",
+            _HINT,
+        )
+
+
+def _refuse(
+    where: object, column: Column, table: pa.Table, is_bad: pa.ChunkedArray, expected: str
+) -> None:
+    bad_rows = np.flatnonzero(is_bad.to_numpy(zero_copy_only=False))
+    if bad_rows.size == 0:
         return
-    valid_rows = np.flatnonzero(values.is_valid().to_numpy())
-    row = (
-        int(valid_rows[bad[0]])
-        if offsets is None
-        else int(np.searchsorted(offsets, bad[0], side="right")) - 1
-    )
-    advice = "; what is undefined is written as null" if column.nullable else ""
+    row = int(bad_rows[0])
+    found = repr(table[column.name][row].as_py())
+    found = found if len(found) < 60 else found[:57] + "..."
     raise DataError(
-        f"{where}: column {column.name}: found {entries[bad[0]]} at {row_key(table, row)}, "
-        f"expected finite numbers{advice}",
+        f"{where}: column {column.name}: found {found.replace('None', 'null')} at "
+        f"{row_key(table, row)}, expected {expected}",
         _HINT,
     )
 

@@ -41,6 +41,8 @@ class Column:
     """Whether single values may be null."""
     source: str = ""
     """For an optional column: what has to be done to get it."""
+    values: tuple[str, ...] = ()
+    """For a column of states: the only values it may hold."""
 
     @property
     def is_list(self) -> bool:
@@ -164,8 +166,9 @@ _ROLLOUTS = (
     Column(
         name="finish_reason",
         type=pa.string(),
-        unit="stop, length or abort",
+        unit="state",
         meaning="why the completion ended; length means it was cut off",
+        values=("stop", "length", "abort"),
     ),
     Column(
         name="reward",
@@ -187,14 +190,16 @@ _ROLLOUTS = (
     Column(
         name="verify_status",
         type=pa.string(),
-        unit="ok, timeout, parse_fail or error",
+        unit="state",
         meaning="how the judging ended",
+        values=("ok", "timeout", "parse_fail", "error"),
     ),
     Column(
         name="ids_source",
         type=pa.string(),
-        unit="sampled, retokenized or absent",
+        unit="state",
         meaning="where token_ids come from: the sampler, the text tokenized again, or nowhere",
+        values=("sampled", "retokenized", "absent"),
     ),
     Column(
         name="seed", type=pa.int64(), unit="seed", meaning="seed that the completion was drawn with"
@@ -341,16 +346,16 @@ def schema_markdown() -> str:
     """The schema as Markdown tables, for the documentation."""
     lines = [f"Schema version {SCHEMA_VERSION}. Key: ({', '.join(KEY_COLUMNS)})."]
     for table, columns in TABLES.items():
-        lines += ["", f"### {_TABLE_MEANINGS[table]}", ""]
+        lines += ["", f"## {_TABLE_MEANINGS[table]}", ""]
         lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
-        for column in columns.values():
-            type_name = str(column.type).replace("list<element: ", "list<")
-            type_name = type_name.replace("list<item: ", "list<") + (
-                " null" if column.nullable else ""
-            )
-            note = "" if column.required else f" (optional: {column.source})"
-            lines.append(
-                f"| `{column.name}` | {type_name} | {column.unit} "
-                f"| {(column.meaning + note).replace('|', chr(92) + '|')} |"
-            )
+        lines += [_markdown_row(column) for column in columns.values()]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_row(column: Column) -> str:
+    kind = f"list<{column.type.value_type}>" if column.is_list else str(column.type)
+    kind += " null" if column.nullable else ""
+    notes = [f"one of {', '.join(column.values)}"] if column.values else []
+    notes += [] if column.required else [f"optional: {column.source}"]
+    meaning = "; ".join([column.meaning, *notes]).replace("|", "\\|")
+    return f"| `{column.name}` | {kind} | {column.unit} | {meaning} |"
