@@ -66,11 +66,11 @@ def apply(value: int, operation: str, number: int) -> int:
 
 
 def chain_step(rng: random.Random, value: int) -> tuple[str, int]:
-    """An operation and an operand that keep the running value between 10 and 999."""
+    """An operation and an operand that keep the running value at 10 or more; only small values are multiplied."""
     while True:
-        operation = rng.choice("++--*")
+        operation = rng.choice("++--*") if value <= 99 else rng.choice("+-")
         number = rng.randint(2, 9) if operation == "*" else rng.randint(11, 99)
-        if 10 <= apply(value, operation, number) <= (700 if operation == "*" else 999):
+        if apply(value, operation, number) >= 10:
             return operation, number
 
 
