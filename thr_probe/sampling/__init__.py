@@ -1,0 +1,16 @@
+"""Samplers: engines that answer prompts with groups of completions.
+
+The protocol loads nothing heavy; each engine is a module of its own, imported when asked for.
+"""
+
+from __future__ import annotations
+
+from thr_probe.sampling.protocol import (
+    Completion,
+    FinishReason,
+    Prompt,
+    Sampler,
+    SamplingSettings,
+)
+
+__all__ = ["Completion", "FinishReason", "Prompt", "Sampler", "SamplingSettings"]

@@ -1,0 +1,85 @@
+"""What a sampler is: prompts and settings in, groups of completions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from thr_probe.errors import UsageError
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The policy emitted an end-of-sequence token, which is part of the completion."""
+    LENGTH = "length"
+    """The limit of tokens was reached."""
+    ABORT = "abort"
+    """The engine gave up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSettings:
+    """How every prompt is sampled."""
+
+    group_size: int
+    """G, completions per prompt."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Keep the smallest set of likeliest tokens with at least this mass."""
+    max_new_tokens: int = 512
+    """Longest completion, end-of-sequence included."""
+    seed: int = 0
+    """With prompt id, rollout and position it decides every draw."""
+
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise UsageError(f"group_size must be at least 1, got {self.group_size}")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature must be 0 or positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A prompt as the policy reads it."""
+
+    prompt_id: str
+    """Keys the draws, together with seed, rollout and position."""
+    token_ids: Sequence[int]
+    """At least one token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled completion."""
+
+    token_ids: Sequence[int]
+    """The sampled ids, an emitted end-of-sequence included."""
+    logprobs: Sequence[float]
+    """Log-probability of each id in the distribution it was drawn from (temperature and top-p
+    applied); of greedy completions, the one at temperature 1."""
+    finish_reason: FinishReason
+    """Why it ended."""
+
+
+class Sampler(Protocol):
+    """An engine that answers prompts."""
+
+    @property
+    def name(self) -> str:
+        """Recorded in the manifest."""
+        ...
+
+    def sample(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings
+    ) -> list[list[Completion]]:
+        """A group of `settings.group_size` completions per prompt, in the order given."""
+        ...
