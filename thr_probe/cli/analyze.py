@@ -1,0 +1,216 @@
+"""`thr-probe analyze ...`: saved traces in; tables, figures and captions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thr_probe.cli.output import Format, FormatOption, print_rows
+from thr_probe.cli.shell import command_line, quoted, stderr
+
+analyze_app = typer.Typer(
+    no_args_is_help=True,
+    help="Tables and figures from a saved run; each with intervals from resampling questions.",
+)
+
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder of the files.", show_default="RUN/analysis"),
+]
+ScoreIdOption = Annotated[
+    str | None, typer.Option("--score-id", help="Score set to read, where there are several.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the resampling.")]
+GroupsOption = Annotated[
+    str,
+    typer.Option("--groups", help="mixed: right and wrong completions; has-correct: all with THR."),
+]
+VenueOption = Annotated[
+    str, typer.Option("--venue", help="Width: neurips, iclr, icml, icml-wide, acl, acl-wide.")
+]
+
+
+@analyze_app.command("density")
+def density_command(
+    run: RunArgument,
+    out: OutOption = None,
+    style: Annotated[
+        str, typer.Option("--style", help="paper (as Figure 2) or diagnostic (log counts).")
+    ] = "paper",
+    normalize: Annotated[
+        str, typer.Option("--normalize", help="none, or tau: THR over its group's threshold.")
+    ] = "none",
+    bins: Annotated[int, typer.Option("--bins", help="Bins of the diagnostic style.")] = 80,
+    groups: GroupsOption = "mixed",
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """How THR is distributed: density, sign, dominant share, concentration (Figure 2)."""
+    options = {"style": style, "normalize": normalize, "bins": bins, "groups": groups}
+    _analyze("density", run, out, format, venue, score_id=score_id, seed=seed, **options)
+
+
+@analyze_app.command("overlap")
+def overlap_command(
+    run: RunArgument,
+    out: OutOption = None,
+    groups: GroupsOption = "mixed",
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Dominant tokens against the same number of highest-entropy tokens (Figure 3)."""
+    _analyze("overlap", run, out, format, venue, score_id=score_id, seed=seed, groups=groups)
+
+
+@analyze_app.command("wordcloud")
+def wordcloud_command(
+    run: RunArgument,
+    out: OutOption = None,
+    top: Annotated[int, typer.Option("--top", help="Tokens in each cloud.")] = 50,
+    min_count: Annotated[
+        int, typer.Option("--min-count", help="Least occurrences of a token; 5 is less noisy.")
+    ] = 1,
+    merge_case: Annotated[
+        bool, typer.Option("--merge-case", help="Count Wait and wait as one token.")
+    ] = False,
+    groups: GroupsOption = "mixed",
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Token types by mean THR, positive and negative apart, with the ranked table (Figure 7)."""
+    options = {"top": top, "min_count": min_count, "merge_case": merge_case, "groups": groups}
+    _analyze("wordcloud", run, out, format, venue, score_id=score_id, seed=seed, **options)
+
+
+@analyze_app.command("reflection")
+def reflection_command(
+    run: RunArgument,
+    out: OutOption = None,
+    words: Annotated[
+        Path | None,
+        typer.Option("--words", help="File of words, one a line.", show_default="the paper's 29"),
+    ] = None,
+    unit: Annotated[
+        str, typer.Option("--unit", help="match: whole words of the text; token: single tokens.")
+    ] = "match",
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Reflection words per generated token, by word and by outcome (Tables 14 and 15)."""
+    _analyze("reflection", run, out, format, venue, seed=seed, words=words, unit=unit)
+
+
+@analyze_app.command("retention")
+def retention_command(
+    run: RunArgument,
+    out: OutOption = None,
+    groups: GroupsOption = "mixed",
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Share of tokens with |THR| > tau and its distribution over questions (Table 16)."""
+    _analyze("retention", run, out, format, venue, score_id=score_id, seed=seed, groups=groups)
+
+
+@analyze_app.command("passk")
+def passk_command(
+    run: RunArgument,
+    out: OutOption = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", help="A value of K; may be repeated.", show_default="1, 2, 4 ... n"),
+    ] = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Unbiased Pass@K for K = 1, 2, 4 ... n."""
+    _analyze("passk", run, out, format, venue, seed=seed, ks=k or None)
+
+
+@analyze_app.command("all")
+def all_command(
+    run: RunArgument,
+    out: OutOption = None,
+    groups: GroupsOption = "mixed",
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Every analysis; those that the run has no columns for are named and left out."""
+    from thr_probe.errors import IncompleteError
+    from thr_probe.gallery import analyze_all
+    from thr_probe.traces import read_run
+
+    folder = out or run / "analysis"
+    opened = read_run(run)
+    _warn_if_incomplete(run, complete=opened.is_complete)
+    outcomes = analyze_all(
+        opened,
+        folder,
+        score_id=score_id,
+        groups=groups,
+        seed=seed,
+        venue=venue,
+        command=quoted(command_line()),
+    )
+    print_rows(
+        [
+            {
+                "analysis": outcome.name,
+                "figure": str(outcome.figure) if outcome.figure else None,
+                "note": outcome.note,
+            }
+            for outcome in outcomes
+        ],
+        format,
+    )
+    stderr().print(f"tables, figures and captions are in {folder}")
+    failed = [outcome.name for outcome in outcomes if outcome.figure is None]
+    if failed:
+        raise IncompleteError(f"not computed: {', '.join(failed)}", "the notes above say why")
+
+
+def _analyze(
+    name: str,
+    run: Path,
+    out: Path | None,
+    style: Format,
+    venue: str,
+    **options: Any,
+) -> None:
+    from thr_probe.gallery import analyze
+    from thr_probe.traces import read_run
+
+    folder = out or run / "analysis"
+    opened = read_run(run)
+    _warn_if_incomplete(run, complete=opened.is_complete)
+    analysis, paths = analyze(
+        name, opened, folder, venue=venue, command=quoted(command_line()), **options
+    )
+    if analysis.empty_reason:
+        stderr().print(f"nothing to draw: {analysis.empty_reason}")
+    rows = analysis.summary.to_dict("records")
+    print_rows([{str(key): value for key, value in row.items()} for row in rows], style)
+    for path in paths:
+        stderr().print(str(path))
+
+
+def _warn_if_incomplete(run: Path, *, complete: bool) -> None:
+    if not complete:
+        stderr().print(
+            f"warning: {run} is not complete; these numbers are of the part that is there"
+        )

@@ -1,0 +1,42 @@
+"""The commands of `thr-probe`. Importing this loads typer and rich, nothing heavier."""
+
+from __future__ import annotations
+
+import typer
+
+from thr_probe import __version__
+from thr_probe.cli.analyze import analyze_app
+from thr_probe.cli.collect import collect_command, demo_command, score_command
+from thr_probe.cli.shell import ThrGroup
+
+app = typer.Typer(
+    cls=ThrGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Shows which tokens of your rollouts steer a policy towards exploitation or exploration.",
+    epilog="Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 bad data, 4 something to install or "
+    "provide, 5 finished with failures, 130 interrupted.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"thr-probe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    """Shows which tokens of your rollouts steer a policy towards exploitation or exploration."""
+
+
+app.command("demo")(demo_command)
+app.command("collect")(collect_command)
+app.command("score")(score_command)
+app.add_typer(analyze_app, name="analyze")

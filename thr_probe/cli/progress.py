@@ -1,0 +1,102 @@
+"""Progress of a long command on stderr: a bar on a terminal, a line per interval elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from thr_probe.cli.shell import stderr
+from thr_probe.progress import Advance, Monitor
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class ShellMonitor(Monitor):
+    """Prompts done, tokens per second, pass rate and time left; stops between shards on Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.console = stderr()
+        self.stopping = False
+        self.total = self.done = self.resumed = 0
+        self.completions = self.correct = self.tokens = 0
+        self.started = self.printed = time.monotonic()
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def begin(self, num_prompts: int) -> None:
+        """Start counting; draws the bar on a terminal."""
+        self.total = num_prompts
+        self.started = self.printed = time.monotonic()
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("prompts"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}  {task.description}"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("", total=num_prompts)
+            self.bar.start()
+
+    def advance(self, advance: Advance) -> None:
+        """Add a shard."""
+        self.done += advance.prompts
+        self.resumed += advance.prompts if advance.resumed else 0
+        self.completions += advance.completions
+        self.correct += advance.correct
+        self.tokens += advance.tokens
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=self.done, description=self.rates())
+        elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+            self.print_line()
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.stopping
+
+    def rates(self) -> str:
+        """Tokens per second and pass rate of what this process did."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        share = f"{self.correct / self.completions:.1%}" if self.completions else "-"
+        return f"{self.tokens / seconds:,.0f} tokens/s  {share} correct"
+
+    def print_line(self) -> None:
+        """One line of progress with the time that is left."""
+        self.printed = time.monotonic()
+        fresh = self.done - self.resumed
+        left = (self.printed - self.started) / fresh * (self.total - self.done) if fresh else 0.0
+        self.console.print(
+            f"prompts {self.done}/{self.total}  {self.rates()}  about {left:,.0f} s left"
+        )
+
+    def end(self) -> None:
+        """Take the bar away, or print the last line."""
+        if self.bar is not None:
+            self.bar.stop()
+        elif self.total:
+            self.print_line()
+
+    def on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """First Ctrl-C: stop after this shard. Second: at once."""
+        del number, frame
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.console.print("stopping after this shard; press Ctrl-C again to stop at once")
+
+
+@contextmanager
+def shell_monitor() -> Iterator[ShellMonitor]:
+    """A monitor that owns Ctrl-C while the block runs."""
+    monitor = ShellMonitor()
+    before = signal.signal(signal.SIGINT, monitor.on_interrupt)
+    try:
+        yield monitor
+    finally:
+        signal.signal(signal.SIGINT, before)
+        monitor.end()

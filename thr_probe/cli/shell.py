@@ -1,0 +1,69 @@
+"""Errors at the edge: a sentence and a hint on stderr, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from thr_probe.errors import ThrProbeError
+
+INTERRUPTED = 130
+
+
+class ThrGroup(TyperGroup):
+    """Catches the package's own errors once, for every command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a ThrProbeError becomes its message, hint and exit code."""
+        try:
+            return super().invoke(ctx)
+        except ThrProbeError as error:
+            print_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            stderr().print("interrupted", style="bold")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def stderr() -> Console:
+    """Where progress, warnings and hints go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_error(error: ThrProbeError) -> None:
+    """An error as the user reads it."""
+    console = stderr()
+    console.print(Text.assemble(("error: ", "bold red"), error.message))
+    if error.hint:
+        console.print(Text.assemble(("hint:  ", "bold"), error.hint))
+
+
+def command_line() -> list[str]:
+    """The command as typed, the program by its name."""
+    return ["thr-probe", *sys.argv[1:]]
+
+
+def quoted(words: list[str]) -> str:
+    """A command that can be pasted into a shell."""
+    return shlex.join(words)
+
+
+def resume_command() -> str:
+    """The command as typed, to be run again."""
+    words = [word for word in command_line() if word not in {"--resume", "--overwrite"}]
+    return quoted([*words, "--resume"])
+
+
+def limit_threads() -> None:
+    """Two threads at most unless the user says otherwise: more were slower on shared machines."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(min(2, os.cpu_count() or 1))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

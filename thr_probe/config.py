@@ -1,0 +1,227 @@
+"""The options of every command, declared once: flags, environment, config file and defaults.
+
+Precedence: command line, then THR_PROBE_<NAME>, then the --config file, then the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from thr_probe.errors import DataError, UsageError
+
+ENVIRONMENT_PREFIX = "THR_PROBE_"
+COMMANDS = ("collect", "score", "demo")
+
+
+def option(default: object, meaning: str, *flags: str, panel: str = "Options") -> Any:
+    """A config field: its default, what it means (also the flag's help) and extra flag names."""
+    return field(default=default, metadata={"help": meaning, "flags": flags, "panel": panel})
+
+
+POLICY, PROBLEMS, SAMPLING, VERIFIER, THR = "Policy", "Problems", "Sampling", "Verifier", "THR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """Which policy, where it runs, and how THR and its threshold are computed."""
+
+    model: str = option(
+        "lab", "Policy: lab (in the package), a directory or a hub id.", panel=POLICY
+    )
+    revision: str | None = option(None, "Revision of a hub model.", panel=POLICY)
+    adapter: str | None = option(
+        None, "LoRA adapter, a directory or hub id, merged on loading.", panel=POLICY
+    )
+    device: str = option("auto", "auto, cpu or cuda.", panel=POLICY)
+    dtype: str = option(
+        "auto", "float32, bfloat16, or auto: bfloat16 on CUDA, else float32.", panel=POLICY
+    )
+    batch_tokens: int = option(16384, "Tokens per forward batch.", panel=POLICY)
+    vocab: str = option("full", "Route of THR, both exact: full or pairwise.", panel=THR)
+    chunk_size: int = option(1024, "Completion tokens per chunk of logits.", panel=THR)
+    beta: float = option(1.0, "Factor of the threshold tau; -inf keeps every token.", panel=THR)
+    reduce: str = option("min", "tau over the correct completions: min or mean.", panel=THR)
+    self_influence: str = option(
+        "include", "A completion's influence on itself in tau: include or exclude.", panel=THR
+    )
+    split: bool = option(
+        default=False, meaning="Also store thr_self and thr_within per token.", panel=THR
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig(ScoringConfig):
+    """Options of `thr-probe collect`."""
+
+    dataset: str = option(
+        "lab", "Problems: lab, a .parquet, .jsonl or .csv file, or a hub id.", panel=PROBLEMS
+    )
+    template: str | None = option(
+        None,
+        "Prompt template: lab for the lab, else qwen-boxed; or abel, plain, chat.",
+        panel=PROBLEMS,
+    )
+    question_column: str | None = option(
+        None, "Column of the question, where it is not found.", panel=PROBLEMS
+    )
+    answer_column: str | None = option(
+        None, "Column of the gold answer, where it is not found.", panel=PROBLEMS
+    )
+    max_prompts: int | None = option(None, "Only the first so many problems.", panel=PROBLEMS)
+    max_prompt_tokens: int = option(
+        1024, "Problems with a longer prompt are skipped and counted.", panel=PROBLEMS
+    )
+    group_size: int = option(8, "Completions per problem (G).", "-n", panel=SAMPLING)
+    temperature: float = option(1.0, "Sampling temperature; 0 is greedy.", panel=SAMPLING)
+    top_p: float = option(1.0, "Nucleus of the sampling distribution.", panel=SAMPLING)
+    max_new_tokens: int | None = option(
+        None, "Longest completion; unset: 3072, or what the context leaves.", panel=SAMPLING
+    )
+    seed: int = option(0, "Seed of the sampling.", panel=SAMPLING)
+    shard_prompts: int = option(
+        16, "Problems per shard: sampled together, saved together.", panel=SAMPLING
+    )
+    verifier: str = option(
+        "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
+    )
+    correct_above: float | None = option(
+        None, "Rewards above this count as correct; for rewards other than 0 and 1.", panel=VERIFIER
+    )
+    verify_workers: int = option(2, "Processes of the verifier.", panel=VERIFIER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreConfig(ScoringConfig):
+    """Options of `thr-probe score`."""
+
+    temperature: float | None = option(
+        None, "Temperature of pi; unset: that of the rollouts.", panel=THR
+    )
+    score_id: str | None = option(None, "Name of the score set; unset: from the model's name.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoConfig:
+    """Options of `thr-probe demo`."""
+
+    max_prompts: int = option(64, "Lab problems to collect.")
+    group_size: int = option(8, "Completions per problem (G).", "-n")
+    seed: int = option(0, "Seed of the sampling.")
+
+
+Config = TypeVar("Config", CollectConfig, ScoreConfig, DemoConfig)
+
+
+def resolve_config(
+    kind: type[Config],
+    flags: Mapping[str, Any],
+    *,
+    command: str,
+    environment: Mapping[str, str],
+    config_file: Path | None = None,
+) -> Config:
+    """Merge flags that were given (not None), environment and config file over the defaults.
+
+    Raises:
+        UsageError: an unknown key, with the closest known one, or a value of the wrong type.
+        DataError: a config file that cannot be read.
+    """
+    values: dict[str, Any] = {}
+    if config_file is not None:
+        values |= _from_file(kind, config_file, command)
+    declared = declared_types(kind)
+    for name, wanted in declared.items():
+        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if text is not None:
+            values[name] = _parsed(text, wanted, ENVIRONMENT_PREFIX + name.upper())
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return kind(**values)
+
+
+def from_saved(kind: type[Config], saved: Mapping[str, Any], origin: Path) -> Config:
+    """The config of a run from its config.toml (options that were None are absent there)."""
+    declared = declared_types(kind)
+    _check_keys(saved, declared, origin)
+    return kind(
+        **{
+            name: _checked(value, declared[name], f"{origin}: {name}")
+            for name, value in saved.items()
+        }
+    )
+
+
+def config_dict(config: Config) -> dict[str, object]:
+    """The resolved options by name."""
+    return asdict(config)
+
+
+def differences(saved: Config, wanted: Config) -> list[str]:
+    """Options in which two configs differ, as sentences."""
+    return [
+        f"{item.name} is {getattr(saved, item.name)!r} there, {getattr(wanted, item.name)!r} here"
+        for item in fields(saved)
+        if getattr(saved, item.name) != getattr(wanted, item.name)
+    ]
+
+
+def declared_types(kind: type[Config]) -> dict[str, type]:
+    """Name and plain type (without `| None`) of every option of a command."""
+    hints = get_type_hints(kind)
+    return {item.name: _plain_type(hints[item.name]) for item in fields(kind)}
+
+
+def _plain_type(hint: Any) -> type:
+    if get_origin(hint) in {Union, types.UnionType}:
+        hint = next(part for part in get_args(hint) if part is not types.NoneType)
+    return hint  # type: ignore[no-any-return]
+
+
+def _from_file(kind: type[Config], path: Path, command: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such config file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as TOML: {error}") from error
+    # one file may hold a [table] per command beside keys for all of them
+    own = content.pop(command, {})
+    content = {name: value for name, value in content.items() if name not in COMMANDS}
+    values = {**content, **own}
+    declared = declared_types(kind)
+    _check_keys(values, declared, path)
+    return {
+        name: _checked(value, declared[name], f"{path}: {name}") for name, value in values.items()
+    }
+
+
+def _check_keys(values: Mapping[str, Any], declared: Mapping[str, type], path: Path) -> None:
+    for name in values:
+        if name not in declared:
+            close = difflib.get_close_matches(name.replace("-", "_"), declared, n=1)
+            raise UsageError(
+                f"{path}: unknown key {name!r}",
+                f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(declared))}",
+            )
+
+
+def _checked(value: Any, wanted: type, where: str) -> Any:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise UsageError(f"{where}: found {value!r}, expected {wanted.__name__}")
+    return value
+
+
+def _parsed(text: str, wanted: type, where: str) -> Any:
+    try:
+        if wanted is bool:
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        return wanted(text)
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{where}: found {text!r}, expected {wanted.__name__}") from error

@@ -1,0 +1,151 @@
+"""Every analysis with its figure, by name: compute, draw, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from thr_probe.analysis.density import thr_density
+from thr_probe.analysis.overlap import thr_entropy_overlap
+from thr_probe.analysis.passk import pass_at_k_curve
+from thr_probe.analysis.reflection import read_words, reflection_ratio
+from thr_probe.analysis.result import Analysis
+from thr_probe.analysis.retention import tokens_retained
+from thr_probe.analysis.wordcloud import WordcloudOptions, thr_wordcloud
+from thr_probe.errors import DataError, UsageError
+from thr_probe.figures import (
+    plot_density,
+    plot_overlap,
+    plot_pass_at_k,
+    plot_reflection,
+    plot_retention,
+    plot_wordcloud,
+    save_analysis,
+)
+from thr_probe.traces import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one analysis of `analyze_all`."""
+
+    name: str
+    """The analysis."""
+    analysis: Analysis | None
+    """Its numbers; None where it could not be computed."""
+    figure: Path | None
+    """Its PNG; None likewise."""
+    note: str
+    """Why there is nothing to draw, or why it could not be computed; empty otherwise."""
+
+
+def _density(
+    run: Run, *, style: str = "paper", venue: str, **options: Any
+) -> tuple[Analysis, Figure]:
+    analysis = thr_density(run, **options)
+    return analysis, plot_density(analysis, style=style, venue=venue)
+
+
+def _wordcloud(
+    run: Run, *, venue: str, score_id: str | None = None, **options: Any
+) -> tuple[Analysis, Figure]:
+    analysis = thr_wordcloud(run, options=WordcloudOptions(**options), score_id=score_id)
+    return analysis, plot_wordcloud(analysis, venue=venue)
+
+
+def _reflection(
+    run: Run, *, venue: str, words: Path | None = None, **options: Any
+) -> tuple[Analysis, Figure]:
+    listed = None if words is None else read_words(words)
+    analysis = reflection_ratio(run, words=listed, **options)
+    return analysis, plot_reflection(analysis, venue=venue)
+
+
+def _overlap(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+    analysis = thr_entropy_overlap(run, **options)
+    return analysis, plot_overlap(analysis, venue=venue)
+
+
+def _retention(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+    analysis = tokens_retained(run, **options)
+    return analysis, plot_retention(analysis, venue=venue)
+
+
+def _passk(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+    analysis = pass_at_k_curve(run, **options)
+    return analysis, plot_pass_at_k(analysis, venue=venue)
+
+
+ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
+    "density": _density,
+    "overlap": _overlap,
+    "wordcloud": _wordcloud,
+    "reflection": _reflection,
+    "retention": _retention,
+    "passk": _passk,
+}
+
+READS_SCORES = frozenset({"density", "overlap", "wordcloud", "retention"})
+
+
+def analyze(
+    name: str, run: Run, out: Path, *, venue: str = "neurips", command: str = "", **options: Any
+) -> tuple[Analysis, list[Path]]:
+    """Compute one analysis, draw it and write its files into a folder.
+
+    Args:
+        name: one of `ANALYSES`.
+        run: the run.
+        out: the folder, made where it is missing.
+        venue: decides the figure's width.
+        command: the command line, kept in the JSON.
+        options: of the analysis.
+
+    Raises:
+        UsageError: an unknown name or option value.
+        DataError: columns that the run does not have.
+    """
+    if name not in ANALYSES:
+        raise UsageError(f"unknown analysis {name!r}; choose one of {', '.join(ANALYSES)}")
+    analysis, figure = ANALYSES[name](run, venue=venue, **options)
+    return analysis, save_analysis(analysis, figure, out, command=command)
+
+
+def analyze_all(
+    run: Run,
+    out: Path,
+    *,
+    seed: int = 0,
+    venue: str = "neurips",
+    command: str = "",
+    **options: Any,
+) -> list[Outcome]:
+    """Every analysis of a run; one whose columns the run lacks is noted and left out.
+
+    Args:
+        run: the run.
+        out: the folder of all files.
+        seed: of the resampling.
+        venue: decides the figures' width.
+        command: the command line, kept in the JSON files.
+        options: groups and score_id, for the analyses that read scores.
+
+    Raises:
+        UsageError: an option that does not exist.
+    """
+    outcomes = []
+    for name in ANALYSES:
+        own = options if name in READS_SCORES else {}
+        try:
+            analysis, _ = analyze(name, run, out, venue=venue, command=command, seed=seed, **own)
+        except DataError as error:
+            outcomes.append(Outcome(name=name, analysis=None, figure=None, note=error.message))
+            continue
+        note = analysis.empty_reason or ""
+        figure = out / f"{name}.png"
+        outcomes.append(Outcome(name=name, analysis=analysis, figure=figure, note=note))
+    return outcomes

@@ -1,0 +1,232 @@
+"""Scoring: from a group of completions to rows of a score set, and a score set for a saved run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thr_probe.config import ScoreConfig, ScoringConfig, config_dict
+from thr_probe.errors import DataError, UsageError
+from thr_probe.policy import Policy, load_policy
+from thr_probe.probe import GroupScores, ProbeOptions, score_group
+from thr_probe.processes import World
+from thr_probe.progress import SILENT, Advance, Monitor
+from thr_probe.traces import (
+    Run,
+    completed_parts,
+    read_run,
+    write_part,
+    write_score_info,
+)
+from thr_probe.versions import library_versions
+
+
+def probe_options(config: ScoringConfig) -> ProbeOptions:
+    """The probe's part of a command's options."""
+    return ProbeOptions(
+        vocab=config.vocab,
+        chunk_size=config.chunk_size,
+        beta=config.beta,
+        reduce=config.reduce,
+        self_influence=config.self_influence,
+        split=config.split,
+        batch_tokens=config.batch_tokens,
+    )
+
+
+def scoring_temperature(temperature: float) -> float:
+    """The temperature of pi: greedy rollouts (T = 0) are scored at 1."""
+    return temperature if temperature > 0 else 1.0
+
+
+def score_rows(
+    scores: GroupScores, prompt_id: str, *, step: int | None = None
+) -> list[dict[str, object]]:
+    """One row of the scores table per completion of a group."""
+    tau = None if math.isnan(scores.tau) else scores.tau
+    lengths = scores.lengths_G.tolist()
+    lists: Mapping[str, Tensor | None] = {
+        "thr": scores.thr_N,
+        "entropy": scores.entropy_N,
+        "logprob": scores.logprob_N,
+        "thr_self": scores.thr_self_N,
+        "thr_within": scores.thr_within_N,
+    }
+    columns = {
+        name: [part.cpu().float().numpy() for part in values_N.split(lengths)]
+        for name, values_N in lists.items()
+        if values_N is not None
+    }
+    rows: list[dict[str, object]] = []
+    for rollout, advantage in enumerate(scores.advantage_G.tolist()):
+        row: dict[str, object] = {
+            "step": step,
+            "prompt_id": prompt_id,
+            "rollout_id": rollout,
+            "advantage": advantage,
+            "q": scores.q,
+            "num_correct": scores.num_correct,
+            "tau": tau,
+            "retained": None if tau is None else float(scores.retained_G[rollout]),
+        }
+        for name, parts in columns.items():
+            undefined = tau is None and name.startswith("thr")
+            row[name] = None if undefined else parts[rollout]
+        rows.append(row)
+    return rows
+
+
+def score_run(
+    run_path: Path,
+    config: ScoreConfig,
+    *,
+    resume: bool = False,
+    monitor: Monitor = SILENT,
+) -> str | None:
+    """Add a score set to a saved run: another checkpoint (or options) over the same rollouts.
+
+    Args:
+        run_path: a complete run whose rollouts carry token ids.
+        config: the resolved options.
+        resume: continue a score set that was interrupted.
+        monitor: told of every finished part, and asked between parts whether to stop.
+
+    Returns:
+        The name of the score set; None when stopped early.
+
+    Raises:
+        DataError: an incomplete run, rollouts without token ids, or another tokenizer.
+        UsageError: a score set of that name that stands already.
+    """
+    run = read_run(run_path)
+    score_id = config.score_id or default_score_id(config)
+    table = f"scores/{score_id}"
+    _check_scorable(run)
+    temperature = config.temperature
+    if temperature is None:
+        temperature = float(run.config.get("temperature", 1.0))
+    info = {
+        **{name: value for name, value in config_dict(config).items() if value is not None},
+        "score_id": score_id,
+        "temperature": scoring_temperature(temperature),
+    }
+    _check_room(run, score_id, info, resume=resume)
+    world = World.from_environment()
+    policy = load_policy(
+        config.model,
+        device=world.device(config.device),
+        dtype=config.dtype,
+        revision=config.revision,
+        adapter=config.adapter,
+    )
+    check_tokenizer(run, policy)
+    info["versions"] = library_versions()
+    if world.is_first:
+        write_score_info(run.path, score_id, info)
+    done = set(completed_parts(run.path, table)) if world.is_first else set()
+    done = world.share(done)
+    prompts = dict(run.problems()[["prompt_id", "prompt_token_ids"]].itertuples(index=False))
+    options = probe_options(config)
+    monitor.begin(run.manifest.num_prompts)
+    for index, groups in enumerate(_groups_by_part(run)):
+        if index in done or not world.owns(index):
+            monitor.advance(Advance(prompts=len(groups), resumed=index in done))
+            continue
+        if monitor.should_stop():
+            return None
+        rows: list[dict[str, object]] = []
+        for group in groups:
+            first = group[0]
+            scores = score_group(
+                policy,
+                [int(token) for token in prompts[first["prompt_id"]]],
+                [row["token_ids"] for row in group],
+                [row["correct"] for row in group],
+                temperature=scoring_temperature(temperature),
+                options=options,
+            )
+            rows += score_rows(scores, first["prompt_id"], step=first["step"])
+        write_part(run.path, table, index, rows)
+        monitor.advance(_advance(groups))
+    world.wait()
+    return score_id
+
+
+def default_score_id(config: ScoreConfig) -> str:
+    """A folder name from the model's name: its last path component, revision behind it."""
+    name = (
+        Path(config.model).name if config.revision is None else f"{config.model}-{config.revision}"
+    )
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._") or "scores"
+
+
+def check_tokenizer(run: Run, policy: Policy) -> None:
+    """Token ids mean nothing under another tokenizer.
+
+    Raises:
+        DataError: the run was sampled with another tokenizer than the policy's.
+    """
+    expected = run.manifest.tokenizer_digest
+    if expected is not None and policy.tokenizer_digest != expected:
+        raise DataError(
+            f"{run.path}: its token ids come from another tokenizer than that of {policy.name}",
+            "score with a checkpoint of the model family that sampled the run "
+            f"({run.manifest.model})",
+        )
+
+
+def _check_scorable(run: Run) -> None:
+    if not run.is_complete:
+        raise DataError(
+            f"{run.path} is not complete", "finish it first with thr-probe collect --resume"
+        )
+    if any("token_ids" not in part.columns for part in run.rollout_parts):
+        raise DataError(
+            f"{run.path}: column token_ids is absent, so there are no tokens to score",
+            "collect the run with thr-probe, or import it with the policy's tokenizer",
+        )
+
+
+def _check_room(run: Run, score_id: str, info: Mapping[str, object], *, resume: bool) -> None:
+    if score_id not in run.score_ids:
+        return
+    if not resume:
+        raise UsageError(
+            f"{run.path} has a score set {score_id!r} already",
+            "choose another --score-id, or continue an interrupted one with --resume",
+        )
+    saved = run.score_info(score_id)
+    for name, value in info.items():
+        if saved.get(name) != value:
+            raise UsageError(
+                f"{run.path}: score set {score_id!r} was started with {name} = "
+                f"{saved.get(name)!r}, not {value!r}",
+                "resume with the same options, or choose another --score-id",
+            )
+
+
+def _groups_by_part(run: Run) -> Iterator[list[list[dict[str, Any]]]]:
+    """For every part of the rollouts its groups, each a list of rows."""
+    tables = run.iter_completions(["step", "prompt_id", "token_ids", "correct"])
+    for part in run.rollout_parts:
+        rows: list[dict[str, Any]] = []
+        while len(rows) < part.num_rows:
+            rows += next(tables).to_pylist()
+        keyed = groupby(rows, key=lambda row: (row["step"], row["prompt_id"]))
+        yield [list(group) for _, group in keyed]
+
+
+def _advance(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Advance:
+    rows = [row for group in groups for row in group]
+    return Advance(
+        prompts=len(groups),
+        completions=len(rows),
+        correct=sum(row["correct"] for row in rows),
+        tokens=sum(len(row["token_ids"]) for row in rows),
+    )
