@@ -46,6 +46,10 @@ class Analysis:
         value, low, high = (float(found[column].iloc[0]) for column in ("value", "low", "high"))
         return Interval(value=value, low=low, high=high)
 
+    def count(self, fact: str) -> int:
+        """A fact that is a count."""
+        return int(str(self.facts[fact]))
+
 
 def summary_row(
     quantity: str, split: str, unit: str, interval: Interval, *, num_questions: int

@@ -1,0 +1,146 @@
+"""LaTeX captions: what is shown, the numbers behind it, what was left out, which intervals."""
+
+from __future__ import annotations
+
+import math
+
+from thr_probe.analysis.result import Analysis, counted, latex_escape, latex_percent
+
+_THR = r"$|\mathrm{THR}|$"
+
+
+def density_caption(analysis: Analysis, style: str) -> str:
+    """The caption of the density figure in one of its styles.
+
+    Args:
+        analysis: of `thr_density`, with something to draw.
+        style: `paper` or `diagnostic`.
+    """
+    facts = analysis.facts
+    unit = r"THR$/\tau$" if facts["normalize"] == "tau" else "THR"
+    scale = f"{facts['asinh_scale']:.3g}"
+    axis = {
+        "paper": "the linear axis ends at the 0.5 and 99.5\\,\\% quantiles "
+        "(or at $1.5$ times the median $\\tau$ where that is wider)",
+        "diagnostic": rf"bins are uniform in $\mathrm{{asinh}}(\mathrm{{THR}}/{scale})$, "
+        "and the vertical axis is logarithmic",
+    }[style]
+    lines = r"at $\pm 1$" if facts["normalize"] == "tau" else r"at plus and minus the median $\tau$"
+    if not math.isfinite(analysis.value("median_tau").value):
+        lines = "nowhere (no group has a positive threshold)"
+    tops = [latex_percent(analysis.value(f"top_{share}_mass")) for share in (1, 5, 20)]
+    return _sentences(
+        f"Distribution of token-level {unit} in correct (a) and incorrect (b) completions: "
+        f"{_counts(analysis)}",
+        f"Blue is {unit} above 0 (exploitation), hatched vermilion below 0 (exploration); {axis}; "
+        f"dotted lines {lines}",
+        f"Dominant ({_THR} above the threshold of the group) are "
+        f"{latex_percent(analysis.value('dominant_share'))} of the tokens; "
+        f"{latex_percent(analysis.value('positive_share'))} have a positive THR"
+        + _zero_clause(analysis, style),
+        f"(c) Share of the summed {_THR} that the tokens of largest {_THR} hold: the top 1, 5 and "
+        f"20\\,\\% hold {tops[0]}, {tops[1]} and {tops[2]} (Gini coefficient "
+        f"{analysis.value('gini').value:.3f}); the dotted line would be equal shares",
+        *_left_out(analysis),
+        _interval_sentence(analysis, "Brackets and bands"),
+    )
+
+
+def _zero_clause(analysis: Analysis, style: str) -> str:
+    zero = analysis.value("zero_share")
+    if style == "paper" or zero.value == 0:
+        return ""
+    return f", and {latex_percent(zero)} one of exactly 0, which no bin shows"
+
+
+def overlap_caption(analysis: Analysis) -> str:
+    """The caption of the overlap figure.
+
+    Args:
+        analysis: of `thr_entropy_overlap`, with something to draw.
+    """
+    facts = analysis.facts
+    split = str(facts["drawn_split"])
+    value = {
+        name: latex_percent(analysis.value(name, split))
+        for name in ("median_overlap", "peak_overlap", "mean_overlap", "mean_chance")
+    }
+    drawn, dropped, apart = (
+        counted(analysis.count(f"num_completions_{name}"), "completion")
+        for name in ("drawn", "none_dominant", "apart")
+    )
+    return _sentences(
+        f"Overlap between dominant tokens ({_THR} above the threshold $\\tau$) and as many tokens "
+        f"of highest entropy of the same completion: {_counts(analysis)}",
+        f"Histogram and kernel density estimate (Scott's bandwidth {facts['bandwidth']:.3f}, "
+        f"reflected at 0 and 1) over the {drawn} "
+        "with at least one dominant token in groups of positive $\\tau$",
+        f"Median {value['median_overlap']}, peak {value['peak_overlap']}, mean "
+        f"{value['mean_overlap']}; the same number of tokens drawn at random would overlap by "
+        f"{value['mean_chance']}",
+        "The strip below shows what is outside the curve: "
+        f"{dropped} without a dominant token and "
+        f"{apart} of groups with $\\tau \\le 0$, where every "
+        "token is dominant and the overlap is 1 by definition",
+        *_left_out(analysis),
+        _interval_sentence(analysis, "Brackets and band"),
+    )
+
+
+def retention_caption(analysis: Analysis) -> str:
+    """The caption of the retention figure.
+
+    Args:
+        analysis: of `tokens_retained`, with something to draw.
+    """
+    nonpositive = analysis.count("num_groups_tau_nonpositive")
+    without = ""
+    if nonpositive:
+        kept = analysis.summary[
+            (analysis.summary["quantity"] == "retained_share")
+            & (analysis.summary["split"] == "all, tau > 0")
+        ]
+        share = (
+            latex_percent(analysis.value("retained_share", "all, tau > 0")) if len(kept) else "--"
+        )
+        without = (
+            f"In {counted(nonpositive, 'group')} $\\tau \\le 0$ retains every token; without "
+            f"{'it' if nonpositive == 1 else 'them'} the share of all tokens is {share}"
+        )
+    return _sentences(
+        f"Share of tokens that the adaptive threshold retains, {_THR} $> \\tau$: "
+        f"{_counts(analysis)}",
+        "(a) Distribution over questions of the share of each question's tokens; lines mark the "
+        f"share of all tokens, {latex_percent(analysis.value('retained_share'))}, and the mean of "
+        f"the completions' shares, {latex_percent(analysis.value('retained_mean'))}",
+        "(b) Both by correctness of the completion",
+        *([without] if without else []),
+        *_left_out(analysis),
+        _interval_sentence(analysis, "Brackets and bars"),
+    )
+
+
+def _counts(analysis: Analysis) -> str:
+    tokens, completions, questions = (
+        counted(analysis.count(f"num_{noun}s"), noun)
+        for noun in ("token", "completion", "question")
+    )
+    return f"{tokens} of {completions} to {questions}"
+
+
+def _left_out(analysis: Analysis) -> list[str]:
+    sentence = str(analysis.facts["exclusions"])
+    return [latex_escape(sentence.rstrip("."))] if sentence else []
+
+
+def _interval_sentence(analysis: Analysis, where: str) -> str:
+    if analysis.count("num_questions") < 2:
+        return "A single question gives no interval"
+    return (
+        f"{where} are 95\\,\\% percentile intervals from "
+        f"{analysis.count('num_resamples'):,} bootstrap resamples of the questions"
+    )
+
+
+def _sentences(*sentences: str) -> str:
+    return " ".join(f"{sentence}." for sentence in sentences)

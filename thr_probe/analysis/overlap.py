@@ -1,0 +1,254 @@
+"""Do the dominant tokens have the highest entropy? Their overlap per completion (paper Fig. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from thr_probe.analysis.captions import overlap_caption
+from thr_probe.analysis.histograms import dominant_tokens
+from thr_probe.analysis.kernel import gaussian_weights, scott_bandwidth
+from thr_probe.analysis.resampling import Resampler, safe_ratio, weighted_quantile
+from thr_probe.analysis.result import (
+    Analysis,
+    counted,
+    empty_analysis,
+    summary_row,
+    summary_table,
+)
+from thr_probe.analysis.stream import Batch, CompletionStream
+from thr_probe.core.stats import Interval
+from thr_probe.traces.reader import Run
+
+_FINE_BINS = 400
+_DRAWN_BINS = 20
+_MIN_BANDWIDTH = 0.01  # Scott's rule gives 0 for equal overlaps
+_GRID = np.linspace(0, 1, 401)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Completions:
+    """One entry per completion with at least one dominant token."""
+
+    overlap_R: Float[np.ndarray, " R"]
+    """Share of the dominant tokens that are among as many tokens of highest entropy."""
+    chance_R: Float[np.ndarray, " R"]
+    """n_j / T_j, the overlap expected of as many tokens drawn at random."""
+    question_R: Int[np.ndarray, " R"]
+    """Index of the question."""
+
+    def chosen(self, chosen_R: Bool[np.ndarray, " R"]) -> _Completions:
+        """Some of them."""
+        return _Completions(
+            overlap_R=self.overlap_R[chosen_R],
+            chance_R=self.chance_R[chosen_R],
+            question_R=self.question_R[chosen_R],
+        )
+
+    @property
+    def bandwidth(self) -> float:
+        """Scott's, of the normal kernel of the density."""
+        return max(scott_bandwidth(self.overlap_R), _MIN_BANDWIDTH)
+
+
+def thr_entropy_overlap(
+    run: Run, *, groups: str = "mixed", seed: int = 0, score_id: str | None = None
+) -> Analysis:
+    """Overlap of the dominant tokens with as many tokens of highest entropy (Fig. 3).
+
+    Per completion j, n_j = #{|THR| > tau}; overlap_j = share of these among its n_j tokens of
+    highest entropy, ties in favour of the earlier position. Completions with n_j = 0 are left out
+    and counted; groups of tau <= 0, whose overlap is trivially 1, are counted and kept apart.
+    Memory grows with the completions (some 40 bytes each), not with the tokens.
+
+    Args:
+        run: the trace.
+        groups: `mixed` (groups with correct and incorrect completions) or `has-correct`.
+        seed: of the bootstrap over questions.
+        score_id: which scores; the only ones by default.
+
+    Returns:
+        summary, by split: `median_overlap`, `mean_overlap`, `peak_overlap` (mode of the density),
+        `mean_chance` (of n_j / T_j). Splits named "..., tau > 0" leave out groups of tau <= 0 and
+        are present where there are such groups; `facts["drawn_split"]` is the one to quote.
+        curves: `density` and `histogram` of the drawn split, and of its correct and incorrect
+        completions; `completions`, how many are drawn, and how many are not and why.
+    """
+    stream = CompletionStream(run, ["thr", "entropy"], groups=groups, score_id=score_id)
+    found, stratum_R, num_none = _collect(stream)
+    facts = stream.facts() | {"num_completions_none_dominant": num_none}
+    reason = stream.empty_reason()
+    drawn = "all" if not facts["num_groups_tau_nonpositive"] else "all, tau > 0"
+    chosen = {
+        name: found.chosen(mask_S[stratum_R]) for name, mask_S in stream.strata.splits().items()
+    }
+    if reason is None and len(chosen[drawn].overlap_R) == 0:
+        reason = _nothing_to_compare(stream, num_none)
+    if reason is not None:
+        return empty_analysis("overlap", reason, facts)
+    resampler = Resampler(stream.strata, stream.num_questions, seed=seed)
+    num_drawn = len(chosen[drawn].overlap_R)
+    num_apart = len(found.overlap_R) - num_drawn
+    facts |= {
+        "drawn_split": drawn,
+        "num_completions_drawn": num_drawn,
+        "num_completions_apart": num_apart,
+        "bandwidth": chosen[drawn].bandwidth,
+        "kernel": "normal, Scott's bandwidth of at least 0.01, reflected at 0 and 1",
+        "exclusions": stream.exclusion_sentence(),
+        **resampler.facts,
+    }
+    analysis = Analysis(
+        name="overlap",
+        summary=summary_table(
+            row
+            for name, split in chosen.items()
+            if len(split.overlap_R)
+            for row in _rows(name, split, resampler)
+        ),
+        curves=_curves(chosen, drawn, resampler)
+        | {"completions": _outside_table(num_drawn, num_apart, num_none)},
+        facts=facts,
+        caption="",
+    )
+    return replace(analysis, caption=overlap_caption(analysis))
+
+
+def _collect(stream: CompletionStream) -> tuple[_Completions, Int[np.ndarray, " R"], int]:
+    """Overlap, chance and stratum of every kept completion; how many had no dominant token."""
+    overlaps, chances, strata = [np.empty(0)], [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    for batch in stream:
+        overlap_R, chance_R = completion_overlaps(batch)
+        some_R = ~np.isnan(overlap_R)
+        overlaps.append(overlap_R[some_R])
+        chances.append(chance_R[some_R])
+        strata.append(batch.stratum_R[some_R])
+    stratum_R = np.concatenate(strata)
+    found = _Completions(
+        overlap_R=np.concatenate(overlaps),
+        chance_R=np.concatenate(chances),
+        question_R=stream.strata.question_S[stratum_R],
+    )
+    return found, stratum_R, stream.num_completions - len(stratum_R)
+
+
+def completion_overlaps(
+    batch: Batch,
+) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
+    """Overlap with the tokens of highest entropy, and n_j / T_j; NaN where n_j = 0."""
+    dominant_N = dominant_tokens(batch)
+    num_completions = len(batch.lengths)
+    row_N = batch.per_token(np.arange(num_completions))
+    # by completion, then by falling entropy; lexsort is stable, so ties stay in order of position
+    order = np.lexsort((-batch.tokens["entropy"], row_N))
+    rank_N = np.empty(len(order), dtype=np.int64)
+    rank_N[order] = np.arange(len(order)) - batch.per_token(batch.offsets[:-1])
+    num_dominant_R = np.bincount(row_N[dominant_N], minlength=num_completions)
+    both_N = dominant_N & (rank_N < batch.per_token(num_dominant_R))
+    num_both_R = np.bincount(row_N[both_N], minlength=num_completions)
+    chance_R = safe_ratio(num_dominant_R.astype(float), batch.lengths.astype(float))
+    return safe_ratio(num_both_R.astype(float), num_dominant_R.astype(float)), chance_R
+
+
+def _rows(name: str, split: _Completions, resampler: Resampler) -> list[dict[str, object]]:
+    questions, local_R = np.unique(split.question_R, return_inverse=True)
+    number_Q = np.bincount(local_R).astype(float)
+
+    def mean(value_R: np.ndarray) -> Interval:
+        sum_Q = np.bincount(local_R, weights=value_R)
+        return resampler.interval(lambda weight: (weight @ sum_Q) / (weight @ number_Q), questions)
+
+    median = resampler.interval(
+        lambda weight: weighted_quantile(split.overlap_R, weight, 0.5), split.question_R
+    )
+    histogram_QK = _question_histogram(split.overlap_R, local_R, _FINE_BINS)
+    kernel_KX = _kernel(split.bandwidth)
+    peak = resampler.interval(lambda weight: _mode(weight @ histogram_QK @ kernel_KX), questions)
+    overlap_unit = "share of the completion's dominant tokens"
+    return [
+        summary_row(quantity, name, unit, interval, num_questions=len(questions))
+        for quantity, unit, interval in (
+            ("median_overlap", overlap_unit, median),
+            ("mean_overlap", overlap_unit, mean(split.overlap_R)),
+            ("peak_overlap", overlap_unit, peak),
+            ("mean_chance", "share of the completion's tokens", mean(split.chance_R)),
+        )
+    ]
+
+
+def _mode(density_CX: Float[np.ndarray, "C X"]) -> Float[np.ndarray, " C"]:
+    mode_C = _GRID[density_CX.argmax(axis=1)]
+    return np.where(density_CX.max(axis=1) > 0, mode_C, np.nan)
+
+
+def _kernel(bandwidth: float) -> Float[np.ndarray, "K X"]:
+    center = (np.arange(_FINE_BINS) + 0.5) / _FINE_BINS
+    return gaussian_weights(_GRID, center, bandwidth, reflect_at=(0.0, 1.0))
+
+
+def _question_histogram(
+    overlap_R: Float[np.ndarray, " R"], local_R: Int[np.ndarray, " R"], bins: int
+) -> Float[np.ndarray, "Q K"]:
+    """How many completions of each question lie in each of the equal bins of [0, 1]."""
+    bin_R = np.minimum((overlap_R * bins).astype(np.int64), bins - 1)
+    num_questions = int(local_R.max()) + 1
+    count = np.bincount(local_R * bins + bin_R, minlength=num_questions * bins)
+    table: np.ndarray = count.reshape(num_questions, bins).astype(np.float64)
+    return table
+
+
+def _curves(
+    chosen: dict[str, _Completions], drawn: str, resampler: Resampler
+) -> dict[str, pd.DataFrame]:
+    left = np.arange(_DRAWN_BINS) / _DRAWN_BINS
+    bars = {"left": left, "right": left + 1 / _DRAWN_BINS}
+    tables: dict[str, list[pd.DataFrame]] = {"density": [], "histogram": []}
+    suffix = drawn.removeprefix("all")
+    for name in ("all", "correct", "incorrect"):
+        split = chosen[name + suffix]
+        if not len(split.overlap_R):
+            continue
+        kernels = {
+            "density": (_FINE_BINS, _kernel(split.bandwidth), {"overlap": _GRID}),
+            "histogram": (_DRAWN_BINS, _DRAWN_BINS * np.eye(_DRAWN_BINS), bars),
+        }
+        for curve, (bins, kernel_KX, columns) in kernels.items():
+            value, low, high = _density_band(split, bins, kernel_KX, resampler)
+            table = {"split": name, **columns, "density": value, "low": low, "high": high}
+            tables[curve].append(pd.DataFrame(table))
+    return {curve: pd.concat(parts, ignore_index=True) for curve, parts in tables.items()}
+
+
+def _density_band(
+    split: _Completions, bins: int, kernel_KX: Float[np.ndarray, "K X"], resampler: Resampler
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    questions, local_R = np.unique(split.question_R, return_inverse=True)
+    smooth_QX = _question_histogram(split.overlap_R, local_R, bins) @ kernel_KX
+    number_Q = np.bincount(local_R).astype(float)
+    return resampler.band(
+        lambda weight: safe_ratio(weight @ smooth_QX, (weight @ number_Q)[:, None]), questions
+    )
+
+
+def _outside_table(num_drawn: int, num_apart: int, num_none: int) -> pd.DataFrame:
+    """How many completions are in the curve, and why the others are not."""
+    counts = {"drawn": num_drawn, "tau <= 0": num_apart, "no dominant token": num_none}
+    total = max(sum(counts.values()), 1)
+    return pd.DataFrame(
+        [
+            {"completions": name, "number": number, "share": number / total}
+            for name, number in counts.items()
+        ]
+    )
+
+
+def _nothing_to_compare(stream: CompletionStream, num_none: int) -> str:
+    apart = stream.num_completions - num_none
+    return (
+        f"No completion has a dominant token to compare: of "
+        f"{counted(stream.num_completions, 'completion')}, {num_none:,} have none and {apart:,} "
+        "belong to groups with a threshold of 0 or below, where every token is dominant."
+    )
