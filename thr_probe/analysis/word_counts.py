@@ -1,0 +1,154 @@
+"""Counting the words of a list in completions: whole words in the text, or single tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from jaxtyping import Bool, Int
+
+from thr_probe.analysis.token_types import strip_markers
+from thr_probe.errors import DataError, UsageError
+from thr_probe.traces.lists import list_values
+from thr_probe.traces.reader import Run
+
+MATCHING = {
+    "match": "whole words in the decoded text, any case, each match counted once",
+    "token": "tokens that are a word of the list, stripped and in lower case",
+}
+"""The units of counting, and what each counts."""
+
+Counter = Callable[[pa.Table], Int[np.ndarray, "R W"]]
+"""Counts every word (axis W) in every completion (axis R) of a table."""
+
+
+def read_words(path: str | Path) -> tuple[str, ...]:
+    """A word list: one word or phrase a line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        DataError: the file cannot be read, or holds no word.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a word list: {error}") from error
+    words = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not words:
+        raise DataError(f"{path} holds no word", "write one word a line")
+    return unique_words(words)
+
+
+def unique_words(words: Sequence[str]) -> tuple[str, ...]:
+    """The words in lower case, single spaces inside phrases, each once, in their order.
+
+    >>> unique_words(["Wait", "hold  on", "wait"])
+    ('wait', 'hold on')
+    """
+    unique = tuple(dict.fromkeys(" ".join(word.lower().split()) for word in words))
+    if not unique or "" in unique:
+        raise UsageError("a word list needs at least one word, and no empty one")
+    return unique
+
+
+def word_pattern(words: Sequence[str]) -> re.Pattern[str]:
+    """Matches any of the (lower-case) words as a whole word of a lower-case text.
+
+    Where one listed phrase begins another, the longer one is matched.
+
+    >>> word_pattern(["think", "wait", "wait a bit"]).findall("wait a bit, rethink, i think")
+    ['wait a bit', 'think']
+    """
+    ordered = sorted(words, key=len, reverse=True)
+    pieces = [r"\s+".join(re.escape(piece) for piece in word.split()) for word in ordered]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(pieces)})(?!\w)")
+
+
+def count_words(run: Run, words: Sequence[str], *, unit: str = "match") -> pd.DataFrame:
+    """Counts per question and label, streamed over all completions of a run.
+
+    Args:
+        run: the trace; text, token ids and labels are read.
+        words: as `unique_words` gives them.
+        unit: one of `MATCHING`.
+
+    Returns:
+        Index (prompt_id, correct); columns completions, reflecting (those with a match), matches,
+        tokens, text_words (pieces of text between white space), without_ids, and 0, 1 ... for the
+        matches of each word.
+    """
+    has_ids = any("token_ids" in part.columns for part in run.rollout_parts)
+    columns = ["prompt_id", "correct", "text", *(["token_ids"] if has_ids else [])]
+    matches = _token_counter(run, words) if unit == "token" else _text_counter(words)
+    key = ["prompt_id", "correct"]
+    partial = [
+        _count_table(table, matches(table)).groupby(key, sort=False).sum()
+        for table in run.iter_completions(columns)
+    ]
+    if not partial:
+        return pd.DataFrame()
+    counts: pd.DataFrame = pd.concat(partial).groupby(level=key, sort=False).sum()
+    return counts
+
+
+def _count_table(table: pa.Table, matches_RW: Int[np.ndarray, "R W"]) -> pd.DataFrame:
+    frame: pd.DataFrame = table.select(["prompt_id", "correct"]).to_pandas()
+    total_R = matches_RW.sum(axis=1)
+    lengths_R, has_ids_R = _lengths(table)
+    frame = frame.assign(
+        completions=1,
+        reflecting=(total_R > 0).astype(int),
+        matches=total_R,
+        tokens=lengths_R,
+        text_words=[len(text.split()) for text in table["text"].to_pylist()],
+        without_ids=(~has_ids_R).astype(int),
+    )
+    return pd.concat([frame, pd.DataFrame(matches_RW)], axis=1)
+
+
+def _lengths(table: pa.Table) -> tuple[Int[np.ndarray, " R"], Bool[np.ndarray, " R"]]:
+    if "token_ids" not in table.column_names:
+        return np.zeros(table.num_rows, dtype=np.int64), np.zeros(table.num_rows, dtype=bool)
+    _, offsets = list_values(table["token_ids"])
+    return np.diff(offsets), np.asarray(table["token_ids"].is_valid())
+
+
+def _text_counter(words: Sequence[str]) -> Counter:
+    place = {word: index for index, word in enumerate(words)}
+    pattern = word_pattern(words)
+
+    def count(table: pa.Table) -> Int[np.ndarray, "R W"]:
+        matches_RW = np.zeros((table.num_rows, len(words)), dtype=np.int64)
+        for row, text in enumerate(table["text"].to_pylist()):
+            for match in pattern.findall(text.lower()):
+                matches_RW[row, place[" ".join(match.split())]] += 1
+        return matches_RW
+
+    return count
+
+
+def _token_counter(run: Run, words: Sequence[str]) -> Counter:
+    tokens = run.tokens()
+    if tokens is None:
+        raise DataError(
+            f"{run.path} has no token ids, so single tokens cannot be counted",
+            "count matches in the text instead (--unit match)",
+        )
+    place = {word: index for index, word in enumerate(words)}
+    # one more entry than ids, so that an id beyond the table (never decoded) matches no word
+    place_of_id_V = np.full(int(tokens["token_id"].max()) + 2, -1)
+    for token_id, text in zip(tokens["token_id"], tokens["text"], strict=True):
+        place_of_id_V[token_id] = place.get(strip_markers(text).lower(), -1)
+
+    def count(table: pa.Table) -> Int[np.ndarray, "R W"]:
+        id_N, offsets = list_values(table["token_ids"])
+        row_N = np.repeat(np.arange(table.num_rows), np.diff(offsets))
+        place_N = place_of_id_V[np.minimum(id_N, len(place_of_id_V) - 1)]
+        cell_N = (row_N * len(words) + place_N)[place_N >= 0]
+        counted = np.bincount(cell_N, minlength=table.num_rows * len(words))
+        return counted.reshape(table.num_rows, len(words))
+
+    return count
