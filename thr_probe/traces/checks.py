@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from thr_probe.errors import DataError
 from thr_probe.traces.layout import TableFile, part_path, read_columns
-from thr_probe.traces.rows import check_lengths, check_values, row_key
+from thr_probe.traces.rows import check_values, row_key
 from thr_probe.traces.schema import COMPLETION_COLUMNS, KEY_COLUMNS
 
 
@@ -82,9 +82,8 @@ def check_aligned(path: Path, rollout_keys: pa.Table, score_keys: pa.Table) -> N
             )
 
 
-def check_table(path: Path, table: pa.Table) -> None:
-    """Refuse nulls where none may be, numbers that are not finite, lists of different lengths."""
+def check_columns(path: Path, table: pa.Table) -> None:
+    """Refuse nulls where none may be, states that do not exist, numbers that are not finite."""
     for name in table.column_names:
         if name in COMPLETION_COLUMNS:
             check_values(path, COMPLETION_COLUMNS[name], table)
-    check_lengths(path, table)

@@ -87,8 +87,8 @@ def inspect_table(path: Path, table: str) -> TableFile:
     """Check a file's footer: ours, a known schema version, the right table, columns and types."""
     kind = declared_table(table)
     try:
-        metadata = pq.read_metadata(path)
-        schema = metadata.schema.to_arrow_schema()
+        with pq.ParquetFile(path) as file:
+            metadata, schema = file.metadata, file.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
     _check_origin(path, kind, metadata.metadata or {})
@@ -121,7 +121,9 @@ def read_columns(
         if name not in part.columns:
             nulls = pa.nulls(table.num_rows, COMPLETION_COLUMNS[name].type)
             table = table.append_column(name, nulls)
-    return table.select(wanted)
+    # parts of other programs may differ in what is declared null: tables must fit together
+    plain = pa.schema([pa.field(name, table[name].type) for name in wanted])
+    return pa.Table.from_arrays([table[name] for name in wanted], schema=plain)
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

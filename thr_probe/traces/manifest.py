@@ -15,6 +15,7 @@ from thr_probe.traces.atomic import write_text
 from thr_probe.traces.schema import SCHEMA_VERSION
 
 MANIFEST_NAME = "manifest.json"
+_RESTORE = "restore the file from a copy of the run"
 
 
 class RunStatus(StrEnum):
@@ -95,11 +96,10 @@ def read_json_object(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as JSON: {error}", "restore the file from a copy of the run"
-        ) from error
+        raise DataError(f"{path} cannot be read as JSON: {error}", _RESTORE) from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: found a JSON {type(content).__name__}, expected an object")
+        kind = type(content).__name__
+        raise DataError(f"{path}: found a JSON {kind}, expected an object", _RESTORE)
     return content
 
 
@@ -122,10 +122,7 @@ def _manifest_from(path: Path, content: Mapping[str, object]) -> Manifest:
     for declared in fields(Manifest):
         if declared.name not in content:
             if declared.default is MISSING and declared.default_factory is MISSING:
-                raise DataError(
-                    f"{path}: field {declared.name} is missing",
-                    "restore the file from a copy of the run",
-                )
+                raise DataError(f"{path}: field {declared.name} is missing", _RESTORE)
             continue
         values[declared.name] = _field_value(path, declared.name, content[declared.name])
     return Manifest(**cast(dict[str, Any], values))
@@ -135,13 +132,13 @@ def _field_value(path: Path, name: str, value: object) -> object:
     expected = _FIELD_KINDS[name]
     if not isinstance(value, expected) or isinstance(value, bool):
         wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in expected)
-        raise DataError(f"{path}: field {name}: found {value!r}, expected {wanted}")
+        raise DataError(f"{path}: field {name}: found {value!r}, expected {wanted}", _RESTORE)
     if name == "argv" and isinstance(value, list):
         return tuple(str(word) for word in value)
     if name == "status":
         if value not in list(RunStatus):
             states = " or ".join(RunStatus)
-            raise DataError(f"{path}: field status: found {value!r}, expected {states}")
+            raise DataError(f"{path}: field status: found {value!r}, expected {states}", _RESTORE)
         return RunStatus(str(value))
     return value
 

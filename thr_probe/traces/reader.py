@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.traces.checks import check_aligned, check_keys, check_parts, check_table
+from thr_probe.traces.checks import check_aligned, check_columns, check_keys, check_parts
 from thr_probe.traces.layout import (
     CONFIG_NAME,
     ROLLOUTS,
@@ -34,6 +34,7 @@ from thr_probe.traces.manifest import (
     read_json_object,
     read_manifest,
 )
+from thr_probe.traces.rows import check_lengths
 from thr_probe.traces.schema import KEY_COLUMNS, TABLES
 
 
@@ -166,18 +167,20 @@ class Run:
         from_scores: list[str],
         scores: tuple[TableFile, ...],
     ) -> Iterator[pa.Table]:
-        keys = list(KEY_COLUMNS) if from_scores else []
         parts = self.rollout_parts[: len(scores)] if from_scores else self.rollout_parts
         for index, part in enumerate(parts):
             score_part = scores[index] if from_scores else None
             for rollout_groups, score_groups in _matching_groups(part, score_part):
-                table = read_columns(part, [*from_rollouts, *keys], rollout_groups)
+                # the keys are always read: errors name rows by them
+                table = read_columns(part, [*from_rollouts, *KEY_COLUMNS], rollout_groups)
+                check_columns(part.path, table)
                 if score_part is not None:
-                    scored = read_columns(score_part, [*from_scores, *keys], score_groups)
-                    check_aligned(score_part.path, table.select(keys), scored.select(keys))
+                    scored = read_columns(score_part, [*from_scores, *KEY_COLUMNS], score_groups)
+                    check_aligned(score_part.path, table, scored)
+                    check_columns(score_part.path, scored)
                     for name in from_scores:
-                        table = table.append_column(scored.schema.field(name), scored[name])
-                check_table(part.path, table)
+                        table = table.append_column(name, scored[name])
+                check_lengths(part.path if score_part is None else score_part.path, table)
                 yield table.select(columns)
 
 

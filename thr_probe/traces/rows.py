@@ -72,9 +72,7 @@ def check_undefined(where: object, table: pa.Table) -> None:
 def _check_entries(where: object, column: Column, table: pa.Table) -> None:
     values = table[column.name]
     if any(chunk.flatten().null_count for chunk in values.chunks):
-        holed = pa.array(
-            [entries is not None and None in entries for entries in values.to_pylist()]
-        )
+        holed = pa.chunked_array([[None in (row or ()) for row in values.to_pylist()]])
         _refuse(where, column, table, holed, "a number for every token")
     if not column.is_float:
         return
@@ -161,7 +159,7 @@ def _columns(kind: str, rows: Iterable[object]) -> dict[str, pa.Array]:
             columns[column.name] = (
                 _list_array(values, column.type)
                 if column.is_list
-                else pa.array(values, type=column.type)
+                else _flat_array(values, column.type)
             )
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise _wrong_type(kind, column, error) from error
@@ -188,6 +186,16 @@ def _value(kind: str, row: object, column: Column, index: int) -> object:
     if column.required:
         raise DataError(f"{kind}: column {column.name} is missing in row {index}", _HINT)
     return None
+
+
+def _flat_array(values: Sequence[Any], flat_type: pa.DataType) -> pa.Array:
+    array = pa.array(values, type=flat_type)
+    if pa.types.is_integer(flat_type):
+        # asked for integers, Arrow cuts 1.5 down to 1 without a word
+        found = pa.array(values).type
+        if not (pa.types.is_integer(found) or pa.types.is_null(found)):
+            raise TypeError(f"found {found}")
+    return array
 
 
 def _list_array(values: Sequence[Any], list_type: pa.ListType) -> pa.ListArray:

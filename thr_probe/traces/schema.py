@@ -19,8 +19,9 @@ VERSION_KEY = b"thr_probe.schema_version"
 TABLE_KEY = b"thr_probe.table"
 KEY_COLUMNS = ("step", "prompt_id", "rollout_id")
 
-_FLOATS = pa.list_(pa.float32())
-_IDS = pa.list_(pa.int32())
+# "element" is the name that Parquet itself gives to the entries
+_FLOATS = pa.list_(pa.field("element", pa.float32()))
+_IDS = pa.list_(pa.field("element", pa.int32()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,7 +354,9 @@ def schema_markdown() -> str:
 
 
 def _markdown_row(column: Column) -> str:
-    kind = f"list<{column.type.value_type}>" if column.is_list else str(column.type)
+    name = str(column.type.value_type if column.is_list else column.type)
+    name = {"float": "float32", "double": "float64"}.get(name, name)
+    kind = f"list<{name}>" if column.is_list else name
     kind += " null" if column.nullable else ""
     notes = [f"one of {', '.join(column.values)}"] if column.values else []
     notes += [] if column.required else [f"optional: {column.source}"]

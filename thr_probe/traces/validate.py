@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thr_probe.errors import DataError
-from thr_probe.traces.checks import check_aligned, check_parts, check_table
+from thr_probe.traces.checks import check_aligned, check_columns, check_parts
 from thr_probe.traces.layout import (
     ROLLOUTS,
     SCORE_INFO_NAME,
@@ -25,7 +25,7 @@ from thr_probe.traces.layout import (
 )
 from thr_probe.traces.manifest import check_version, read_json_object, read_manifest
 from thr_probe.traces.reader import read_config, read_run
-from thr_probe.traces.rows import check_undefined, check_values
+from thr_probe.traces.rows import check_lengths, check_undefined, check_values
 from thr_probe.traces.schema import KEY_COLUMNS, TABLES
 
 
@@ -43,7 +43,7 @@ def validate_run(run_path: str | Path) -> list[Finding]:
     """Read every row of a run and list what breaks the contract; empty when all is well.
 
     `read_run` refuses a run at the first thing wrong; this goes on and names one finding per check
-    and part. Memory is that of one row group and the keys.
+    and part. Memory is that of the keys and of one part.
     """
     path = Path(run_path)
     findings: list[Finding] = []
@@ -88,7 +88,8 @@ def _validate_small(path: Path, table: str) -> pa.Table:
 
 def _validate_rollouts(part: TableFile, problem_ids: pa.ChunkedArray | None) -> None:
     for content in _row_groups(part, ROLLOUTS):
-        check_table(part.path, content)
+        check_columns(part.path, content)
+        check_lengths(part.path, content)
         if problem_ids is None:
             continue
         stray = content.filter(pc.invert(pc.is_in(content["prompt_id"], problem_ids)))
@@ -116,12 +117,23 @@ def _validate_scores(
     for index, part in parts.items():
         with _collect(findings):
             for content in _row_groups(part, SCORES):
-                check_table(part.path, content)
+                check_columns(part.path, content)
+                check_lengths(part.path, content)
                 check_undefined(part.path, content)
         with _collect(findings):
             if index in rollouts and rollouts[index].num_rows == part.num_rows:
-                sides = (read_columns(file, KEY_COLUMNS) for file in (rollouts[index], part))
-                check_aligned(part.path, *sides)
+                _check_beside(rollouts[index], part)
+
+
+def _check_beside(rollouts: TableFile, scores: TableFile) -> None:
+    """Keys row by row, and one list of each side: within a side the lists agree already."""
+    keys = read_columns(rollouts, KEY_COLUMNS)
+    check_aligned(scores.path, keys, read_columns(scores, KEY_COLUMNS))
+    for name in ("token_ids", "sampler_logprobs"):
+        if name in rollouts.columns:
+            keys = keys.append_column(name, read_columns(rollouts, [name])[name])
+    lengths = read_columns(scores, ["entropy"])["entropy"]
+    check_lengths(scores.path, keys.append_column("entropy", lengths))
 
 
 def _row_groups(part: TableFile, table: str) -> Iterator[pa.Table]:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
+from jaxtyping import Int
 
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.atomic import (
@@ -39,7 +40,7 @@ from thr_probe.traces.layout import (
 )
 from thr_probe.traces.manifest import MANIFEST_NAME, Manifest, RunStatus, write_manifest
 from thr_probe.traces.rows import table_from_rows
-from thr_probe.traces.schema import SCHEMA_VERSION, TABLES
+from thr_probe.traces.schema import SCHEMA_VERSION, TABLE_KEY, TABLES
 
 ROWS_PER_GROUP = 512
 _OWN_NAMES = (
@@ -204,7 +205,7 @@ def _without_none(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    declared = TABLES[table.schema.metadata[b"thr_probe.table"].decode()]
+    declared = TABLES[table.schema.metadata[TABLE_KEY].decode()]
     floats = [
         name for name in table.column_names if declared[name].is_list and declared[name].is_float
     ]
@@ -215,6 +216,8 @@ def _write_table(path: Path, table: pa.Table) -> None:
         and name not in ("text", "question", "prompt_text")
     ]
 
+    # token ids stay plain: zstd finds the phrases that a group's completions share (0.71 bytes a
+    # token on real text), which bit-packed dictionary codes hide from it (0.94)
     def write(file: BinaryIO) -> None:
         with pq.ParquetWriter(
             file,
@@ -233,19 +236,22 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def _row_groups(table: pa.Table) -> list[tuple[int, int]]:
     """Cut into row groups of about ROWS_PER_GROUP rows without dividing a group of completions."""
     num_rows = table.num_rows
+    if num_rows == 0:
+        return []
     starts = np.arange(num_rows)
-    if "rollout_id" in table.column_names and num_rows:
-        keys = [
-            table[name]
-            .combine_chunks()
-            .dictionary_encode(null_encoding="encode")
-            .indices.to_numpy()
-            for name in ("step", "prompt_id")
-        ]
-        changes = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-        starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    if "rollout_id" in table.column_names:
+        starts = _group_starts(table)
     cuts = [0]
     for start, stop in zip(starts, [*starts[1:], num_rows], strict=True):
         if stop - cuts[-1] > ROWS_PER_GROUP and start > cuts[-1]:
             cuts.append(int(start))
-    return list(zip(cuts, [*cuts[1:], num_rows], strict=True)) if num_rows else []
+    return list(zip(cuts, [*cuts[1:], num_rows], strict=True))
+
+
+def _group_starts(table: pa.Table) -> Int[np.ndarray, " groups"]:
+    keys = [
+        table[name].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()
+        for name in ("step", "prompt_id")
+    ]
+    is_new = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    return np.concatenate([[0], np.flatnonzero(is_new) + 1])
