@@ -123,7 +123,7 @@ def equation_task(rng: random.Random) -> Task:
     """Levels 1 and 2: numbers[0] * x + numbers[1] = numbers[2]; level 3: x * (x + numbers[0]) = numbers[1]."""
     level = rng.choices((1, 2, 3), weights=(35, 35, 30))[0]
     if level == 3:
-        unknown, distance = rng.randint(6, 39), rng.randint(1, 9)
+        unknown, distance = rng.randint(6, 49), rng.randint(1, 12)
         product = unknown * (unknown + distance)
         return Task(kind=Kind.EQUATION, level=3, numbers=(distance, product), answer=unknown)
     unknown = rng.randint(5, 25) if level == 1 else rng.randint(26, 79)
