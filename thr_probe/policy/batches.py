@@ -10,7 +10,6 @@ import torch
 
 from thr_probe.errors import PrerequisiteError, UsageError
 
-
 EVEN = 0.75
 """Rows shorter than this share of a batch's longest wait for the next one: padding is not free."""
 
