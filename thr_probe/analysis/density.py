@@ -37,7 +37,7 @@ from thr_probe.traces.reader import Run
 NORMALIZATIONS = ("none", "tau")
 STYLES = ("paper", "diagnostic")
 
-_SMOOTHING = 0.01  # standard deviation of the kernel, as a share of the linear axis
+_SMOOTHING = 0.005  # standard deviation of the kernel, as a share of the linear axis
 _TOP_SHARES = {"top_1_mass": 0.01, "top_5_mass": 0.05, "top_20_mass": 0.20}
 _CURVE_SHARES = np.geomspace(1e-4, 1, 81)
 
@@ -211,7 +211,7 @@ def _median_tau(collected: _Collected) -> dict[str, object]:
 
 
 def _paper_curve(collected: _Collected) -> pd.DataFrame:
-    """The density on the linear axis: fine bins smoothed by a normal kernel of 1 % of the axis.
+    """The density on the linear axis: fine bins smoothed by a normal kernel of 0.5 % of it.
 
     It is normalised over all tokens, so that it integrates to the share of them on the axis.
     """
@@ -290,13 +290,14 @@ def density_in_style(analysis: Analysis, style: str) -> Analysis:
         analysis: of `thr_density`.
         style: `paper` or `diagnostic`.
     """
-    _check_style(style)
+    check_style(style)
     if analysis.empty_reason is not None:
         return analysis
     curves = {name: analysis.curves[name] for name in (style, "concentration")}
     return replace(analysis, curves=curves, caption=density_caption(analysis, style))
 
 
-def _check_style(style: str) -> None:
+def check_style(style: str) -> None:
+    """Refuses a style of the figure that does not exist."""
     if style not in STYLES:
         raise UsageError(f"unknown style {style!r}; choose {' or '.join(STYLES)}")

@@ -113,3 +113,28 @@ def new_figure(width: float, height: float) -> Figure:
 def label_panel(axes: Axes, letter: str, text: str) -> None:
     """Names a panel above its axes, `(a) correct`: papers put titles in the caption."""
     axes.set_title(f"({letter}) {text}", loc="left", fontsize=8)
+
+
+def panel_row(
+    width: float, number: int, *, height: float, strip_height: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side, or one above the other where a column is too narrow.
+
+    Args:
+        width: of the figure, in inches.
+        number: of panels.
+        height: of one panel with its labels, in inches.
+        strip_height: of a flat panel below the others with its legend, which is then the last
+            of the panels; 0 for none.
+    """
+    rows, columns = (number, 1) if width < 4 else (1, number)
+    heights = [height] * rows + ([0.3 * strip_height] if strip_height else [])
+    figure = new_figure(width, rows * height + strip_height)
+    figure.set_layout_engine("constrained", h_pad=0.03, w_pad=0.03)
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    panels = [
+        figure.add_subplot(grid[row, column]) for row in range(rows) for column in range(columns)
+    ]
+    if strip_height:
+        panels.append(figure.add_subplot(grid[rows, :]))
+    return figure, panels

@@ -1,0 +1,196 @@
+"""Draws the distribution of THR in correct and incorrect completions (paper Fig. 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, PercentFormatter
+
+from thr_probe.analysis.density import check_style
+from thr_probe.analysis.result import Analysis
+from thr_probe.figures.notice import plot_notice
+from thr_probe.figures.style import (
+    BLACK,
+    CORRECT,
+    EXPLOITATION,
+    EXPLORATION,
+    EXPLORATION_HATCH,
+    GREY,
+    INCORRECT,
+    label_panel,
+    panel_row,
+    paper_style,
+    venue_width,
+)
+
+_MARKED_SHARES = (0.01, 0.05, 0.20)
+
+
+def plot_density(analysis: Analysis, *, style: str = "paper", venue: str = "neurips") -> Figure:
+    """Panels (a) correct, (b) incorrect, (c) concentration of |THR|.
+
+    Args:
+        analysis: of `thr_density`.
+        style: `paper` (density on a linear axis) or `diagnostic` (fraction of tokens per bin,
+            bins uniform in asinh, on a logarithmic axis).
+        venue: gives the printed width.
+    """
+    check_style(style)
+    if analysis.empty_reason is not None:
+        return plot_notice(analysis, venue=venue)
+    width = venue_width(venue)
+    curve = analysis.curves[style]
+    with paper_style():
+        figure, panels = panel_row(width, 3, height=1.8)
+        for letter, split, axes in zip("ab", ("correct", "incorrect"), panels, strict=False):
+            label_panel(axes, letter, split)
+            rows = curve[curve["split"] == split]
+            if rows.empty:
+                axes.text(
+                    0.5, 0.5, f"no {split} completions", ha="center", transform=axes.transAxes
+                )
+            elif style == "paper":
+                _draw_linear(axes, rows)
+            else:
+                _draw_asinh(axes, rows, float(str(analysis.facts["asinh_scale"])))
+            _mark_tau(axes, analysis)
+            axes.set_xlabel(r"THR / $\tau$" if analysis.facts["normalize"] == "tau" else "THR")
+        for axes in panels[: 1 if width > 4 else 2]:
+            axes.set_ylabel("density" if style == "paper" else "fraction of tokens")
+        _share_axes(panels[0], panels[1])
+        label_panel(panels[2], "c", "concentration")
+        _draw_concentration(panels[2], analysis.curves["concentration"])
+        figure.legend(
+            handles=_legend_handles(analysis),
+            loc="outside lower center",
+            ncols=3 if width > 4 else 1,
+            borderaxespad=0.2,
+        )
+    return figure
+
+
+def _draw_linear(axes: Axes, rows: pd.DataFrame) -> None:
+    thr, density = rows["thr"].to_numpy(), rows["density"].to_numpy()
+    for positive in (False, True):
+        side = thr >= 0 if positive else thr <= 0
+        axes.fill_between(thr, density, where=side, linewidth=0, **_fill(positive=positive))
+        color = EXPLOITATION if positive else EXPLORATION
+        axes.plot(thr[side], density[side], color=color, linewidth=0.8)
+    axes.fill_between(
+        thr, rows["low"], rows["high"], color=BLACK, alpha=0.3, linewidth=0, label="interval"
+    )
+    axes.set_xlim(float(thr[0]), float(thr[-1]))
+    axes.set_ylim(bottom=0)
+
+
+def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
+    edges = np.append(rows["left"].to_numpy(), rows["right"].iloc[-1])
+    fraction = rows["fraction"].to_numpy()
+    floor = 10 ** np.floor(np.log10(fraction[fraction > 0].min()))
+    axes.set_xscale("asinh", linear_width=scale)
+    axes.set_yscale("log")
+    half = len(fraction) // 2
+    for positive, part in ((False, slice(None, half)), (True, slice(half, None))):
+        part_edges = edges[: half + 1] if not positive else edges[half:]
+        axes.stairs(
+            fraction[part],
+            part_edges,
+            baseline=floor,
+            fill=True,
+            linewidth=0,
+            **_fill(positive=positive),
+        )
+        color = EXPLOITATION if positive else EXPLORATION
+        axes.stairs(fraction[part], part_edges, baseline=floor, color=color, linewidth=0.7)
+    low, high = (np.maximum(rows[name].to_numpy(), floor) for name in ("low", "high"))
+    axes.stairs(high, edges, baseline=low, fill=True, color=BLACK, alpha=0.3, linewidth=0)
+    axes.set_xlim(float(edges[0]), float(edges[-1]))
+    axes.set_ylim(bottom=floor)
+    decades = _decades(float(edges[-1]), scale)
+    axes.xaxis.set_major_locator(FixedLocator([-decades[-1], 0.0, decades[-1]]))
+    axes.xaxis.set_minor_locator(FixedLocator([sign * at for at in decades for sign in (-1, 1)]))
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed_power))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _decades(largest: float, scale: float) -> list[float]:
+    """The powers of ten between the scale and the largest |THR|, the largest of them at least."""
+    top = int(np.floor(np.log10(largest)))
+    bottom = min(top, int(np.ceil(np.log10(scale))))
+    return [10.0**exponent for exponent in range(bottom, top + 1)]
+
+
+def _signed_power(value: float, _position: int) -> str:
+    if value == 0:
+        return "0"
+    sign = "-" if value < 0 else ""
+    return f"${sign}10^{{{round(np.log10(abs(value)))}}}$"
+
+
+def _fill(*, positive: bool) -> dict[str, Any]:
+    """Blue and plain above 0, vermilion and hatched below."""
+    if positive:
+        return {"facecolor": to_rgba(EXPLOITATION, 0.45), "edgecolor": "none"}
+    color = to_rgba(EXPLORATION, 0.25)
+    return {"facecolor": color, "edgecolor": EXPLORATION, "hatch": EXPLORATION_HATCH}
+
+
+def _tau(analysis: Analysis) -> float:
+    if analysis.facts["normalize"] == "tau":
+        return 1.0
+    return analysis.value("median_tau").value
+
+
+def _mark_tau(axes: Axes, analysis: Analysis) -> None:
+    tau = _tau(analysis)
+    if np.isfinite(tau):
+        for at in (-tau, tau):
+            axes.axvline(at, color=BLACK, linestyle=":", linewidth=0.7, zorder=1)
+
+
+def _share_axes(first: Axes, second: Axes) -> None:
+    """The same limits in both panels, so that they can be compared."""
+    highest = max(first.get_ylim()[1], second.get_ylim()[1])
+    lowest = min(first.get_ylim()[0], second.get_ylim()[0])
+    for axes in (first, second):
+        axes.set_ylim(lowest, highest)
+
+
+def _draw_concentration(axes: Axes, curve: pd.DataFrame) -> None:
+    for split, look in (("correct", CORRECT), ("incorrect", INCORRECT)):
+        rows = curve[curve["split"] == split]
+        if rows.empty:
+            continue
+        share, held = rows["token_share"].to_numpy(), rows["mass_share"].to_numpy()
+        marks = [int(np.argmin(np.abs(share - marked))) for marked in _MARKED_SHARES]
+        axes.fill_between(
+            share, rows["low"], rows["high"], color=look["color"], alpha=0.25, linewidth=0
+        )
+        axes.plot(share, held, label=split, markevery=marks, **look)
+    equal = np.geomspace(1e-4, 1, 50)
+    axes.plot(equal, equal, color=GREY, linestyle=":", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set(xlim=(1e-4, 1), ylim=(0, 1.02), xlabel="top tokens by |THR|", ylabel="share of |THR|")
+    axes.xaxis.set_major_locator(FixedLocator([1e-4, 1e-2, 1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="upper left", borderaxespad=0, handlelength=2.2)
+
+
+def _legend_handles(analysis: Analysis) -> list[Patch | Line2D]:
+    unit = r"THR / $\tau$" if analysis.facts["normalize"] == "tau" else "THR"
+    handles: list[Patch | Line2D] = [
+        Patch(label=f"{unit} > 0 (exploitation)", linewidth=0, **_fill(positive=True)),
+        Patch(label=f"{unit} < 0 (exploration)", linewidth=0, **_fill(positive=False)),
+    ]
+    if np.isfinite(_tau(analysis)):
+        label = r"$\pm\tau$" if analysis.facts["normalize"] == "tau" else r"$\pm$ median $\tau$"
+        handles.append(Line2D([], [], color=BLACK, linestyle=":", linewidth=0.8, label=label))
+    return handles
