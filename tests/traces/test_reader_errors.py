@@ -118,10 +118,13 @@ def test_a_manifest_that_is_no_json_object(run_path, text):
     refused(run_path, "manifest.json")
 
 
-def test_a_manifest_of_a_later_program_with_more_fields_is_read(run_path):
+def test_a_manifest_with_more_fields_or_without_optional_ones_is_read(run_path):
     manifest = run_path / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"novel": 1}))
-    assert read_run(run_path).num_completions == 6
+    content = json.loads(manifest.read_text()) | {"novel": 1}
+    del content["versions"]
+    manifest.write_text(json.dumps(content))
+    run = read_run(run_path)
+    assert (run.num_completions, run.manifest.versions) == (6, {})
 
 
 def test_a_config_that_is_missing_or_no_toml(run_path):
@@ -305,6 +308,19 @@ def test_a_part_of_the_scores_that_is_opt_in_says_so(run_path):
     with pytest.raises(DataError, match="scores/default: column thr_self was not stored") as caught:
         read_run(run_path).iter_completions(["thr_self"])
     assert "--split" in (caught.value.hint or "")
+
+
+def test_an_undeclared_column_of_another_score_set_is_not_taken(run_path, scores, score_row):
+    lists = {name: [1.0, 1.0] for name in ("thr", "entropy", "logprob")}
+    rows = [score_row(prompt_id="p0", rollout_id=k, **lists) for k in range(2)]
+    other = write_part(run_path, "scores/other", 0, rows)
+    rewrite(other, lambda table: table.append_column("novel", pa.array([1, 2])))
+    manifest = run_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete"', '"incomplete"'))
+    with pytest.raises(DataError, match="scores/default: column novel was not stored"):
+        read_run(run_path).iter_completions(["novel"], score_id="default")
+    found = next(read_run(run_path).iter_completions(["novel"], score_id="other"))
+    assert found["novel"].to_pylist() == [1, 2]
 
 
 def test_an_unknown_column_is_met_with_the_nearest_name(run_path):

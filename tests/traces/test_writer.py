@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tomllib
 from dataclasses import dataclass
 
@@ -186,6 +188,27 @@ def test_overwrite_replaces_the_run_and_nothing_else(tmp_path, rollout_row, scor
     assert (path / "notes.txt").read_text() == "mine"
 
 
+def test_an_old_run_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
+    start(tmp_path / "r")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(DataError, match=r"could not write .*: Permission denied") as caught:
+        start(tmp_path / "r", overwrite=True)
+    assert "may write to" in (caught.value.hint or "")
+
+
+def test_an_empty_part_is_a_part(tmp_path):
+    start(tmp_path / "r")
+    for table in ("rollouts", "scores/a"):
+        write_part(tmp_path / "r", table, 0, [])
+    assert finish_run(tmp_path / "r", MANIFEST).counts == {"parts": 1, "completions": 0}
+    run = read_run(tmp_path / "r")
+    assert [table.num_rows for table in run.iter_completions(["text", "thr"])] == []
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_with_other_files_is_left_alone(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("mine")
@@ -244,6 +267,7 @@ def test_a_damaged_part_is_an_error_and_not_silently_written_again(tmp_path, rol
         ({"entropy": [1, None]}, "column entropy: expected type list<element: float>"),
         ({"thr": [[1.0], [2.0]]}, "column thr: .* array of 2 axes"),
         ({"thr": ["a", "b"]}, "column thr: expected type"),
+        ({"thr": [1e300, 1.0]}, "column thr: found inf .* position 0"),
         ({"num_correct": "one"}, "column num_correct: expected type int32"),
         ({"num_correct": 2**40}, "column num_correct: expected type int32"),
         ({"num_correct": 1.5}, "column num_correct: expected type int32"),

@@ -95,6 +95,8 @@ def read_json_object(path: Path) -> dict[str, object]:
     """Read a JSON file that must hold an object."""
     try:
         content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing", _RESTORE) from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}", _RESTORE) from error
     if not isinstance(content, dict):

@@ -80,10 +80,6 @@ class Run:
     def score_info(self, score_id: str) -> dict[str, object]:
         """What a score set was made with (`score.json`)."""
         path = self.path / SCORES / self.resolve_score_id(score_id) / SCORE_INFO_NAME
-        if not path.is_file():
-            raise DataError(
-                f"{path} is missing", "score the run again with the same --score-id and --resume"
-            )
         info = read_json_object(path)
         check_version(path, info.get("schema_version"))
         return info
@@ -247,9 +243,10 @@ def _check_counts(run_path: Path, manifest: Manifest, rollouts: tuple[TableFile,
 def _check_present(columns: list[str], parts: tuple[TableFile, ...], table: str) -> None:
     for name in columns:
         if parts and not any(name in part.columns for part in parts):
-            source = TABLES[table][name].source
+            declared = TABLES[table].get(name)
             raise DataError(
-                f"{parts[0].path.parent}: column {name} was not stored", f"to get it: {source}"
+                f"{parts[0].path.parent}: column {name} was not stored",
+                f"to get it: {declared.source}" if declared else "another score set has it",
             )
 
 

@@ -128,10 +128,8 @@ def check_lengths(where: object, table: pa.Table) -> None:
 
 
 def row_key(table: pa.Table, row: int) -> str:
-    """How an error names a row: by its key where the table has one."""
+    """How an error names a row: by its key."""
     names = [name for name in (*KEY_COLUMNS, "token_id") if name in table.column_names]
-    if not names:
-        return f"row {row}"
     return ", ".join(f"{name}={table[name][row].as_py()!r}" for name in names)
 
 
@@ -208,7 +206,8 @@ def _list_array(values: Sequence[Any], list_type: pa.ListType) -> pa.ListArray:
         if array.size and not np.can_cast(array.dtype, dtype, casting="same_kind"):
             raise TypeError(f"found a list of {array.dtype}, expected {dtype}")
     flat = np.concatenate([np.empty(0, dtype), *arrays]) if arrays else np.empty(0, dtype)
-    converted = flat.astype(dtype)
+    with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+        converted = flat.astype(dtype)
     if dtype.kind == "i" and (converted != flat).any():
         raise TypeError(f"found a value that does not fit {dtype}")
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
