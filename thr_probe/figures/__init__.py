@@ -1,7 +1,18 @@
 """Tables in, figures for print out: one plot_ function per analysis, one way of saving."""
 
+from thr_probe.figures.density import plot_density
 from thr_probe.figures.notice import plot_notice
+from thr_probe.figures.overlap import plot_overlap
+from thr_probe.figures.retention import plot_retention
 from thr_probe.figures.save import save_analysis, save_figure
 from thr_probe.figures.style import paper_style
 
-__all__ = ["paper_style", "plot_notice", "save_analysis", "save_figure"]
+__all__ = [
+    "paper_style",
+    "plot_density",
+    "plot_notice",
+    "plot_overlap",
+    "plot_retention",
+    "save_analysis",
+    "save_figure",
+]

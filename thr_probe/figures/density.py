@@ -59,7 +59,8 @@ def plot_density(analysis: Analysis, *, style: str = "paper", venue: str = "neur
             elif style == "paper":
                 _draw_linear(axes, rows)
             else:
-                _draw_asinh(axes, rows, float(str(analysis.facts["asinh_scale"])))
+                scale = float(str(analysis.facts["asinh_scale"]))
+                _draw_asinh(axes, rows, scale, narrow=width > 4)
             _mark_tau(axes, analysis)
             axes.set_xlabel(r"THR / $\tau$" if analysis.facts["normalize"] == "tau" else "THR")
         for axes in panels[: 1 if width > 4 else 2]:
@@ -90,7 +91,7 @@ def _draw_linear(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
+def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float, *, narrow: bool) -> None:
     edges = np.append(rows["left"].to_numpy(), rows["right"].iloc[-1])
     fraction = rows["fraction"].to_numpy()
     floor = 10 ** np.floor(np.log10(fraction[fraction > 0].min()))
@@ -114,7 +115,8 @@ def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(bottom=floor)
     decades = _decades(float(edges[-1]), scale)
-    axes.xaxis.set_major_locator(FixedLocator([-decades[-1], 0.0, decades[-1]]))
+    labelled = decades[-1:] if narrow else [decades[len(decades) // 2], decades[-1]]
+    axes.xaxis.set_major_locator(FixedLocator([0.0, *labelled, *(-at for at in labelled)]))
     axes.xaxis.set_minor_locator(FixedLocator([sign * at for at in decades for sign in (-1, 1)]))
     axes.xaxis.set_major_formatter(FuncFormatter(_signed_power))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -31,9 +31,9 @@ _STRIP: dict[str, dict[str, Any]] = {
     "no dominant token": {"facecolor": "white"},
 }
 _STRIP_LABELS = {
-    "drawn": "in the curve",
-    "tau <= 0": r"$\tau \leq 0$",
-    "no dominant token": "no dominant token",
+    "drawn": "completions in the curve",
+    "tau <= 0": r"of groups with $\tau \leq 0$",
+    "no dominant token": "without dominant token",
 }
 
 
@@ -50,9 +50,10 @@ def plot_overlap(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         return plot_notice(analysis, venue=venue)
     completions = analysis.curves["completions"]
     some_outside = bool(completions["number"].iloc[1:].sum())
+    width = venue_width(venue)
     with paper_style():
         figure, panels = panel_row(
-            venue_width(venue), 2, height=1.8, strip_height=0.4 if some_outside else 0.0
+            width, 2, height=1.75, strip_height=_strip_height(width) if some_outside else 0.0
         )
         label_panel(panels[0], "a", "all completions")
         _draw_all(panels[0], analysis)
@@ -62,10 +63,28 @@ def plot_overlap(analysis: Analysis, *, venue: str = "neurips") -> Figure:
             axes.set(xlim=(0, 1), xlabel="overlap with high-entropy tokens", ylabel="density")
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axes.legend(loc="best", borderaxespad=0.2)
+            # white behind the text: the line at the chance level may pass below it
+            axes.legend(
+                loc="best", frameon=True, framealpha=0.9, edgecolor="none", borderaxespad=0.2
+            )
         if some_outside:
             _draw_strip(panels[2], completions)
+            figure.legend(
+                *panels[2].get_legend_handles_labels(),
+                loc="outside lower center",
+                ncols=_legend_columns(width),
+                borderaxespad=0.2,
+            )
     return figure
+
+
+def _legend_columns(width: float) -> int:
+    return 3 if width > 4 else 1
+
+
+def _strip_height(width: float) -> float:
+    """Inches for a bar and its legend of one or three lines."""
+    return 0.4 if width > 4 else 0.75
 
 
 def _draw_all(axes: Axes, analysis: Analysis) -> None:
@@ -108,10 +127,9 @@ def _draw_strip(axes: Axes, completions: pd.DataFrame) -> None:
     """A bar of all kept completions: in the curve, or left out of it and why."""
     start = 0.0
     for name, number, share in completions.itertuples(index=False):
-        label = f"{_STRIP_LABELS[name]} ({number:,})"
-        axes.barh(0, share, left=start, label=label, edgecolor=BLACK, linewidth=0.5, **_STRIP[name])
+        label = f"{number:,} {_STRIP_LABELS[name]}"
+        look: dict[str, Any] = {"edgecolor": BLACK, "linewidth": 0.5, "clip_on": False}
+        axes.barh(0, share, left=start, label=label, **look, **_STRIP[name])
         start += share
     axes.set(xlim=(0, 1), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_ylabel("completions", rotation=0, ha="right", va="center", fontsize=7)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, borderaxespad=0.2)

@@ -128,7 +128,8 @@ def panel_row(
             of the panels; 0 for none.
     """
     rows, columns = (number, 1) if width < 4 else (1, number)
-    heights = [height] * rows + ([0.3 * strip_height] if strip_height else [])
+    # the bar of the strip is 0.12 inches high, the rest of its room is for the legend
+    heights = [height] * rows + ([0.12] if strip_height else [])
     figure = new_figure(width, rows * height + strip_height)
     figure.set_layout_engine("constrained", h_pad=0.03, w_pad=0.03)
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
