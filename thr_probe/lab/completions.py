@@ -93,7 +93,11 @@ def guesses(rng: random.Random, unknown: int) -> list[int]:
 def write_trial(draft: Draft, task: Task, guess: int) -> int:
     """What a guess gives, written out; returns it."""
     if task.level == 3:
-        return compute_trial(draft, f"{guess} {draft.pick('times', '*')} {guess + task.numbers[0]}", guess * (guess + task.numbers[0]))
+        return compute_trial(
+            draft,
+            f"{guess} {draft.pick('times', '*')} {guess + task.numbers[0]}",
+            guess * (guess + task.numbers[0]),
+        )
     factor, offset = task.numbers[:2]
     product = compute_trial(
         draft, f"{factor} {draft.pick('times', '*', 'by')} {guess}", factor * guess

@@ -99,11 +99,9 @@ def question_text(task: Task, rng: random.Random) -> str:
 
 
 def worded_tasks(split: str, seed: int) -> Iterator[tuple[Task, str]]:
-    """Endless (task, question) pairs of one split; each block of ten holds every kind in its share."""
+    """Endless (task, question) pairs of one split; each block of ten holds the same kinds."""
     if split not in SHARE_BOUNDS:
-        raise UsageError(
-            f"unknown lab split {split!r}", hint=f"one of {', '.join(SHARE_BOUNDS)}"
-        )
+        raise UsageError(f"unknown lab split {split!r}", hint=f"one of {', '.join(SHARE_BOUNDS)}")
     rng = random.Random(f"{split}/{seed}")  # a string seeds through SHA-512: the same everywhere
     while True:
         block = list(KIND_BLOCK)
@@ -114,7 +112,7 @@ def worded_tasks(split: str, seed: int) -> Iterator[tuple[Task, str]]:
 
 
 def lab_problems(split: str, num: int | None = None, *, seed: int = 0) -> list[LabProblem]:
-    """The first `num` (default 500) distinct problems of a split; a shorter list is a prefix of a longer one."""
+    """The first `num` (default 500) distinct problems of a split; a shorter list is a prefix."""
     wanted = DEFAULT_NUM if num is None else num
     if wanted < 0:
         raise UsageError(f"num must not be negative, got {num}")

@@ -1,7 +1,7 @@
 """Make the lab's policy: `python -m thr_probe.lab.recipe --out DIR`.
 
-Trains a tokenizer and a small Qwen2 model on texts that are written while it learns, one seeded command
-on one CPU core, then measures the result on held-out problems and writes its card.
+Trains a tokenizer and a small Qwen2 model on texts that are written while it learns, one seeded
+command on one CPU core, then measures the result on held-out problems and writes its card.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def save_policy(
 
 
 def make_policy(settings: RecipeSettings, directory: Path) -> None:
-    """Train tokenizer and model; the directory holds a loadable policy from the first 250 updates on."""
+    """Train tokenizer and model; from update 250 on the directory holds a loadable policy."""
     tokenizer = train_tokenizer(num_texts=settings.tokenizer_texts, seed=settings.seed)
     policy = new_policy(settings, tokenizer)
 

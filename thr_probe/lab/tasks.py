@@ -21,7 +21,7 @@ class Kind(StrEnum):
     SERIES = "series"
 
 
-# One block of ten problems; every block holds each kind in this share, so that every prefix is mixed.
+# Every block of ten problems holds each kind in this share, so that every prefix is mixed.
 KIND_BLOCK = (Kind.CHAIN,) * 3 + (Kind.PRODUCT,) * 2 + (Kind.EQUATION,) * 3 + (Kind.SERIES,) * 2
 
 
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def split(self) -> str:
-        """The split the task belongs to, by a hash of its canonical form: disjoint by construction."""
+        """The split of the task, by a hash of its canonical form: disjoint by construction."""
         digest = hashlib.sha256(self.canonical.encode()).digest()
         bucket = int.from_bytes(digest[:8], "big") % 100
         return next(name for name, (low, high) in SHARE_BOUNDS.items() if low <= bucket < high)
@@ -66,7 +66,7 @@ def apply(value: int, operation: str, number: int) -> int:
 
 
 def chain_step(rng: random.Random, value: int) -> tuple[str, int]:
-    """An operation and an operand that keep the running value at 10 or more; only small values are multiplied."""
+    """An operation that keeps the running value at 10 or more; only values below 100 grow."""
     while True:
         operation = rng.choice("++--*") if value <= 99 else rng.choice("+-")
         number = rng.randint(2, 9) if operation == "*" else rng.randint(11, 99)
@@ -120,7 +120,10 @@ def product_task(rng: random.Random) -> Task:
 
 
 def equation_task(rng: random.Random) -> Task:
-    """Levels 1 and 2: numbers[0] * x + numbers[1] = numbers[2]; level 3: x * (x + numbers[0]) = numbers[1]."""
+    """Find x, with (m, b, c) or (k, c) as numbers.
+
+    Levels 1 and 2: m * x + b = c; level 3: x * (x + k) = c.
+    """
     level = rng.choices((1, 2, 3), weights=(35, 35, 30))[0]
     if level == 3:
         unknown, distance = rng.randint(6, 49), rng.randint(1, 12)
@@ -137,7 +140,7 @@ def equation_task(rng: random.Random) -> Task:
 
 
 def series_task(rng: random.Random) -> Task:
-    """The sum of numbers[0] terms that start at numbers[1] and grow by numbers[2]; level = terms - 3."""
+    """The sum of n terms from a on, each d larger, with (n, a, d) as numbers; level = n - 3."""
     terms = rng.choices((4, 5, 6, 7), weights=(25, 30, 25, 20))[0]
     first, growth = rng.randint(11, 79), rng.randint(3, 19)
     return Task(

@@ -1,4 +1,4 @@
-"""The lab's byte-level BPE tokenizer: words of the training texts become entries, digits stay single."""
+"""The lab's byte-level BPE tokenizer: words become entries, digits stay single."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sample_texts(num: int, seed: int) -> list[str]:
 
 
 def train_tokenizer(*, num_texts: int, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on fresh lab texts; encodes any bytes, decodes to readable text."""
+    """A byte-level BPE tokenizer trained on fresh lab texts; encodes any bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

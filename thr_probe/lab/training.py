@@ -102,7 +102,7 @@ def collate(texts: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tens
 def completion_loss(
     policy: Qwen2ForCausalLM, token_ids: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Mean negative log-likelihood of the completion tokens; right padding needs no mask under causality."""
+    """Mean negative log-likelihood of the completion tokens; causality masks right padding."""
     hidden = policy.model(input_ids=token_ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     wanted = targets != IGNORED
@@ -127,7 +127,7 @@ def train(
     *,
     report: Callable[[int, float, float], None],
 ) -> float:
-    """Train in place; `report(update, mean loss, seconds)` every 25 updates. Returns the last mean loss."""
+    """Train in place, `report(update, mean loss, seconds)` at times; returns the last mean loss."""
     optimizer = torch.optim.AdamW(
         policy.parameters(),
         lr=settings.learning_rate,
@@ -141,7 +141,7 @@ def train(
     stream = islice(batches(tokenizer, settings), settings.updates)
     for update, (token_ids, labels) in enumerate(stream, start=1):
         loss = completion_loss(policy, token_ids, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,7 +1,7 @@
 """Writes the texts the lab's policy learns from: short varied reasoning that ends in a box.
 
-Strategies and guesses are real choices of the text; results are right. Only slips (noticed at once) and
-first guesses at a product (noticed by their last digit) are wrong on purpose, and they are counted.
+Strategies and guesses are real choices of the text; results are right. Only slips (noticed at once)
+and first guesses at a product (noticed by their last digit) are wrong on purpose, and counted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from thr_probe.lab.tasks import apply
 
 SLIP_SHARE = 0.015
 CHECK_SHARE = 0.15
-OPERATION_WORDS = {"+": ("+", "plus", "and"), "-": ("-", "minus", "less"), "*": ("*", "times", "by")}
+OPERATION_WORDS = {
+    "+": ("+", "plus", "and"),
+    "-": ("-", "minus", "less"),
+    "*": ("*", "times", "by"),
+}
 RESULT_WORDS = ("is", "=", "gives", "makes")
 LINKS = ("so", "then", "now", "next", "and", "")
 STOPS = (".", ".", ",", ";")
@@ -86,7 +90,7 @@ def slipped(rng: random.Random, value: int) -> int:
 
 
 def compute(draft: Draft, left: int, operation: str, right: int) -> int:
-    """One step with its result, sometimes a slip first that is noticed; returns the right result."""
+    """One step with its result, sometimes after a slip that is noticed; returns the result."""
     result = apply(left, operation, right)
     if draft.pieces and draft.pieces[-1][-2:-1].isdigit():
         draft.say(*LINKS)
@@ -107,9 +111,7 @@ def accumulate(draft: Draft, numbers: list[int]) -> int:
     total = compute(draft, numbers[0], "+", numbers[1])
     for number in numbers[2:]:
         total += number
-        draft.say(
-            f"{draft.pick('plus', '+', 'and')} {number} {draft.pick(*RESULT_WORDS)} {total}"
-        )
+        draft.say(f"{draft.pick('plus', '+', 'and')} {number} {draft.pick(*RESULT_WORDS)} {total}")
         draft.stop()
         draft.num_steps += 1
     return total
@@ -129,7 +131,7 @@ def multiply_small(draft: Draft, left: int, digit: int) -> int:
 
 
 def product_at_once(draft: Draft, left: int, right: int) -> bool:
-    """The short way: the whole product in one step, perhaps checked by its last digit; False if given up."""
+    """The short way: all in one step, perhaps checked by the last digit; False if given up."""
     draft.say("in one go,", "directly,", "at once,", "")
     right_answer = left * right
     guess = right_answer
@@ -142,7 +144,9 @@ def product_at_once(draft: Draft, left: int, right: int) -> bool:
         return True
     ones = (left % 10) * (right % 10)
     draft.say("let me check the last digit:", "check the last digit:", "wait, the last digit:")
-    draft.say(f"{left % 10} {draft.pick('times', '*')} {right % 10} {draft.pick('is', '=')} {ones},")
+    draft.say(
+        f"{left % 10} {draft.pick('times', '*')} {right % 10} {draft.pick('is', '=')} {ones},"
+    )
     draft.num_steps += 1
     if guess % 10 == ones % 10:
         draft.say("correct.", "so that fits.", "fine.", "good.")
