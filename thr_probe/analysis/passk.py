@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from thr_probe.analysis.intervals import interval_facts, interval_sentence
 from thr_probe.analysis.result import (
-    INTERVAL_METHOD,
     Analysis,
     counted,
     empty_analysis,
@@ -95,7 +95,7 @@ def pass_at_k_curve(
     if by not in SPLITS_BY:
         raise UsageError(f"unknown split {by!r}", f"choose {', '.join(SPLITS_BY)}")
     counts = count_correct(run)
-    facts: dict[str, object] = {"by": by, "interval": INTERVAL_METHOD, "seed": seed}
+    facts: dict[str, object] = {"by": by, "seed": seed}
     if counts.empty:
         return empty_analysis("passk", "This run holds no completions.", facts)
     ks = _checked(ks, counts["n"])
@@ -104,13 +104,14 @@ def pass_at_k_curve(
         [pass_at_k_table(part, ks, seed=seed).assign(split=split) for split, part in parts.items()],
         ignore_index=True,
     )[["split", "k", "value", "low", "high", "num_questions"]]
-    facts |= _facts(counts, ks)
+    weights_BP = question_weights(counts["prompt_id"].nunique(), seed=seed)
+    facts |= _facts(counts, ks) | interval_facts(weights_BP, seed)
     return Analysis(
         name="passk",
         summary=_summary(curve, parts, seed),
         curves={"curve": curve},
         facts=facts,
-        caption=_caption(curve, counts),
+        caption=f"{_caption(curve, counts)} {interval_sentence('Band and whiskers', weights_BP)}",
     )
 
 
@@ -159,7 +160,7 @@ def _facts(counts: pd.DataFrame, ks: Sequence[int]) -> dict[str, object]:
 def _summary(curve: pd.DataFrame, parts: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
     rows = [
         summary_row(
-            f"pass@{row['k']}",
+            f"pass_at_{row['k']}",
             row["split"],
             "share of questions",
             _interval(row),
@@ -205,5 +206,4 @@ def _caption(curve: pd.DataFrame, counts: pd.DataFrame) -> str:
         "Unbiased Pass@K, the chance that at least one of k completions is correct "
         f"(mean over {counted(counts['prompt_id'].nunique(), 'question')}, ${sizes}$ completions "
         f"each; k on a log scale). {' and '.join(stated)}. {limit}{nothing}{split}"
-        r"Bands: 95\,\% intervals from resampling questions."
-    )
+    ).strip()

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from thr_probe.analysis.intervals import interval_facts, interval_sentence
 from thr_probe.analysis.result import (
-    INTERVAL_METHOD,
     Analysis,
     counted,
     empty_analysis,
@@ -86,14 +86,12 @@ def reflection_ratio(
     facts: dict[str, object] = {
         "matching": MATCHING[unit],
         "words": list(listed),
-        "interval": INTERVAL_METHOD,
-        "seed": seed,
     }
     counts = count_words(run, listed, unit=unit)
     if counts.empty:
         return empty_analysis("reflection", "The run has no completions yet.", facts)
-    facts |= _facts(counts, listed)
     rates = _rates(counts, seed)
+    facts |= _facts(counts, listed) | interval_facts(rates.weights_BP, seed)
     summary = summary_table(
         summary_row(
             quantity,
@@ -173,13 +171,13 @@ def _caption(analysis: Analysis, rates: _Rates, words: Sequence[str]) -> str:
     num_completions = int(rates.by_split["all"]["completions"].sum())
     return (
         f"Reflection words per {length}: (a) all {len(words)} words of the list, (b) each word "
-        "that occurs, in correct and incorrect completions. "
+        "that occurs, in correct and incorrect completions (log scale; open markers: no match). "
         f"The ratio is {parts['all']} over all completions, {parts['correct']} over correct and "
         f"{parts['incorrect']} over incorrect ones; {share} of the completions hold at least one. "
         f"Counted are {latex_escape(str(analysis.facts['matching']))}, in "
         f"{counted(num_completions, 'completion')} of "
         f"{counted(rates.num_questions('all'), 'question')}. "
-        r"Whiskers: 95\,\% intervals from resampling questions."
+        + interval_sentence("Whiskers", rates.weights_BP)
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from thr_probe.analysis.intervals import interval_facts
 from thr_probe.analysis.result import (
-    INTERVAL_METHOD,
     Analysis,
     counted,
     empty_analysis,
@@ -116,7 +116,7 @@ def thr_wordcloud(
             sign: ranked.loc[ranked["sign"] == sign, list(RANKED_COLUMNS)].reset_index(drop=True)
             for sign in SIGNS
         },
-        facts=facts | {"interval": INTERVAL_METHOD, "num_resamples": len(weights_BP)},
+        facts=facts | interval_facts(weights_BP, options.seed),
         caption=_caption(ranked, summary, stream, options),
     )
 

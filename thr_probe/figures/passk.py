@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -16,6 +17,7 @@ from thr_probe.figures.style import (
     ALL,
     BLUE,
     GREEN,
+    LIGHT_GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -52,20 +54,29 @@ def plot_pass_at_k(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         figure = new_figure(width, 2.2 if len(splits) <= 6 else 2.8)
         axes = figure.add_subplot()
         for index, split in enumerate(splits):
-            style = ALL if split == "all" else _SPLIT_STYLES[(index - 1) % len(_SPLIT_STYLES)]
-            _draw(axes, curve[curve["split"] == split], split, style)
+            part = curve[curve["split"] == split]
+            if split == "all":
+                _draw_all(axes, part)
+            else:
+                # side by side on the log axis, so that whiskers do not cover each other
+                dodge = 2.0 ** (0.07 * (index - len(splits) / 2))
+                _draw_split(axes, part, dodge, _SPLIT_STYLES[(index - 1) % len(_SPLIT_STYLES)])
         _label(axes, sorted(curve["k"].unique()))
         if len(splits) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
     return figure
 
 
-def _draw(axes: Axes, part: pd.DataFrame, split: str, style: dict[str, Any]) -> None:
-    label = "all questions" if split == "all" else split
-    axes.fill_between(
-        part["k"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0
-    )
-    axes.plot(part["k"], part["value"], label=label, clip_on=False, **style)
+def _draw_all(axes: Axes, part: pd.DataFrame) -> None:
+    axes.fill_between(part["k"], part["low"], part["high"], color=LIGHT_GREY, linewidth=0)
+    style: dict[str, Any] = {**ALL, "clip_on": False, "zorder": 3}
+    axes.plot(part["k"], part["value"], label="all questions", **style)
+
+
+def _draw_split(axes: Axes, part: pd.DataFrame, dodge: float, style: dict[str, Any]) -> None:
+    k = part["k"] * dodge
+    axes.vlines(k, part["low"], part["high"], color=style["color"], linewidth=0.7)
+    axes.plot(k, part["value"], label=part["split"].iloc[0], clip_on=False, **style)
 
 
 def _label(axes: Axes, ks: list[int]) -> None:
@@ -74,7 +85,7 @@ def _label(axes: Axes, ks: list[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0.0), min(max(high, 0.05), 1.0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
     axes.set_xlabel("$k$ (completions drawn)")
     axes.set_ylabel("Pass@$k$")
 
@@ -82,9 +93,5 @@ def _label(axes: Axes, ks: list[int]) -> None:
 def _ticks(ks: list[int]) -> list[int]:
     """The ks whose labels do not run into the next one's on the log axis; the last always."""
     reach = math.log2(ks[-1] / ks[0]) or 1.0
-    kept = [
-        k
-        for k, following in zip(ks, ks[1:], strict=False)
-        if math.log2(following / k) > 0.08 * reach
-    ]
+    kept = [k for k, following in pairwise(ks) if math.log2(following / k) > 0.08 * reach]
     return [*kept, ks[-1]]

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -50,8 +51,8 @@ def plot_reflection(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         left.set_ylabel(f"matches, {unit}")
         _draw_words(right, words, shown, scale)
         label_panel(left, "a", "all words")
-        more = "" if len(shown) == len(met) else f", {len(shown)} most frequent of {len(met)}"
-        label_panel(right, "b", f"by word{more}")
+        all_shown = len(shown) == len(met)
+        label_panel(right, "b", "by word" if all_shown else f"top {len(shown)} of {len(met)} words")
     return figure
 
 
@@ -66,47 +67,51 @@ def _draw_splits(axes: Axes, splits: pd.DataFrame, scale: float) -> None:
         _point(axes, position, row, scale, size=4.5)
     axes.set_xticks(range(len(splits)), splits["split"], rotation=90)
     axes.set_xlim(-0.6, len(splits) - 0.4)
-    axes.set_ylim(bottom=0)
+    high = scale * np.nanmax(splits[["value", "high"]].to_numpy())
+    axes.set_ylim(0, 1.08 * high if high > 0 else 1.0)
 
 
 def _draw_words(axes: Axes, words: pd.DataFrame, shown: list[str], scale: float) -> None:
-    position = {word: index for index, word in enumerate(shown)}
-    for split, offset in (("correct", -0.17), ("incorrect", 0.17)):
-        part = words[(words["split"] == split) & words["word"].isin(shown)]
-        for row in part.to_dict("records"):
-            _point(axes, position[row["word"]] + offset, row, scale, size=2.6)
+    """Words side by side on a log axis, with an open marker at its foot where a split has none."""
+    part = words[words["word"].isin(shown) & (words["split"] != "all")]
+    positive = scale * part.loc[part["value"] > 0, "value"]
+    if positive.empty:
+        axes.set(xticks=[], yticks=[])
+        text = "no word of the list occurs"
+        axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+        return
+    foot = 0.5 * positive.min()
+    axes.set_yscale("log")
+    axes.set_ylim(foot, 1.6 * np.nanmax(scale * part[["value", "high"]].to_numpy()))
+    for row in part.to_dict("records"):
+        offset = -0.17 if row["split"] == "correct" else 0.17
+        _point(axes, shown.index(row["word"]) + offset, row, scale, size=2.6)
     axes.set_xticks(range(len(shown)), shown, rotation=90)
-    axes.set_xlim(-0.6, max(len(shown), 1) - 0.4)
-    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.6, len(shown) - 0.4)
     axes.tick_params(axis="x", length=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     handles = [
-        Line2D(
-            [],
-            [],
-            color=_STYLES[split]["color"],
-            marker=_STYLES[split]["marker"],
-            ls="",
-            label=split,
-            ms=3,
-        )
+        Line2D([], [], linestyle="", markersize=3, label=split, **_marker(split))
         for split in ("correct", "incorrect")
     ]
-    axes.legend(handles=handles, loc="upper right")
+    axes.legend(handles=handles, loc="upper right", handletextpad=0.2, borderaxespad=0)
+
+
+def _marker(split: str) -> dict[str, Any]:
+    return {name: _STYLES[split][name] for name in ("color", "marker")}
 
 
 def _point(
     axes: Axes, position: float, row: dict[Hashable, Any], scale: float, *, size: float
 ) -> None:
     """A marker at the value with a whisker over its interval; nothing where it is undefined."""
-    style = _STYLES[row["split"]]
+    marker = _marker(row["split"])
     value, low, high = (scale * row[name] for name in ("value", "low", "high"))
-    if np.isfinite(low):
-        axes.plot([position, position], [low, high], color=style["color"], linewidth=1.0)
+    foot = axes.get_ylim()[0] if axes.get_yscale() == "log" else 0.0
+    if np.isfinite(low) and high > foot:
+        axes.plot([position] * 2, [max(low, foot), high], color=marker["color"], linewidth=1.0)
+    if value <= 0:
+        marker["markerfacecolor"] = "white"
     axes.plot(
-        [position],
-        [value],
-        marker=style["marker"],
-        color=style["color"],
-        markersize=size,
-        linestyle="",
+        [position], [max(value, foot)], linestyle="", markersize=size, clip_on=False, **marker
     )

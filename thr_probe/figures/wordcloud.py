@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,6 @@ from matplotlib.font_manager import FontProperties, get_font
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
-from wordcloud import WordCloud
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.errors import UsageError
@@ -26,7 +27,6 @@ from thr_probe.figures.notice import plot_notice
 from thr_probe.figures.style import (
     EXPLOITATION,
     EXPLORATION,
-    GREY,
     label_panel,
     new_figure,
     paper_style,
@@ -36,13 +36,14 @@ from thr_probe.figures.style import (
 SMALLEST_POINTS = 5.0
 """Font size below which print is not legible: smaller words are set at this size, and counted."""
 
-_PIXELS_PER_POINT = 3  # of the layout's canvas: sizes are whole pixels there
-_MARGIN_PIXELS = 5  # 1.7 pt between words
-_INSET = 3.0  # points around a cloud
-_SHRINK = 0.94  # from one attempt to fit all words to the next
-_AREA = 9.5  # square inches of one cloud
+_GAP = 1.5  # points between words
+_SPACE = 0.16  # free on either side of a word, in its font size: neighbours read as two words
+_EDGE = 3.0  # points between a cloud and the edge of the figure
+_PRECISION = 0.02  # of the largest font size, relative
+_AREA = 9.0  # square inches of one cloud
 _PALE = 0.5  # of white in the colour of a word whose sign is uncertain
-_TITLE = 0.24  # inches above each panel
+_TITLE_LINE = 0.15  # inches
+_CHARACTERS_PER_INCH = 15  # of a title
 _COLOURS = {"positive": EXPLOITATION, "negative": EXPLORATION}
 
 
@@ -76,146 +77,151 @@ def plot_wordcloud(
     font_path = _font_path(font)
     width = venue_width(venue)
     height = min(max(_AREA / width, 1.5), 2.6)
-    total = 2 * (height + _TITLE)
+    extent = 72 * width - 2 * _EDGE, 72 * height - 2 * _EDGE
+    clouds = {sign: _cloud(table, extent, font_path) for sign, table in analysis.curves.items()}
+    titles = [
+        textwrap.wrap(
+            _title(table, sign, analysis.facts[f"token_types_{sign}"], clouds[sign]),
+            int(width * _CHARACTERS_PER_INCH),
+        )
+        for sign, table in analysis.curves.items()
+    ]
+    title_height = _TITLE_LINE * (0.5 + max(map(len, titles)))
+    total = 2 * (height + title_height)
     with paper_style():
         figure = new_figure(width, total)
-        # exact axes, so that one unit of data is one point of print and layout holds in print
+        # exact axes: one unit of data is one point of print, so the layout holds in print
         figure.set_layout_engine("none")
         for index, (sign, table) in enumerate(analysis.curves.items()):
-            bottom = (1 - index) * (height + _TITLE) / total
-            axes = figure.add_axes((0, bottom, 1, height / total))
-            axes.set(xlim=(0, 72 * width), ylim=(72 * height, 0), xticks=[], yticks=[])
+            bottom = (1 - index) * (height + title_height) + _EDGE / 72
+            edge = _EDGE / 72 / width
+            axes = figure.add_axes((edge, bottom / total, 1 - 2 * edge, extent[1] / 72 / total))
+            axes.set(xlim=(0, extent[0]), ylim=(extent[1], 0), xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-            num_enlarged = _draw_cloud(axes, table, sign, font_path)
-            num_types = analysis.facts[f"token_types_{sign}"]
-            label_panel(axes, "ab"[index], _title(table, sign, num_types))
-            if num_enlarged:
-                note = f"{num_enlarged} smallest enlarged to {SMALLEST_POINTS:g} pt"
-                axes.set_title(note, loc="right", fontsize=6, color=GREY)
+            label_panel(axes, "ab"[index], "\n".join(titles[index]))
+            _draw(axes, table, clouds[sign], _COLOURS[sign], font_path)
     return figure
 
 
 def layout_words(
-    words: Sequence[str], sizes: Sequence[float], *, width: float, height: float, font_path: str
-) -> tuple[list[PlacedWord], int]:
-    """Places every word at a font size exactly proportional to `sizes`, as large as fits.
+    words: Sequence[str],
+    sizes: Sequence[float],
+    *,
+    extent: tuple[float, float],
+    font_path: str,
+    smallest: float = SMALLEST_POINTS,
+) -> list[PlacedWord]:
+    """Places every word, font size exactly proportional to `sizes`, as large as fits.
 
-    Words below the smallest legible size are set at that size.
+    The wordcloud package was tried and left: its font sizes are products of rounded ratios, which
+    drift from the proportion, and words placed by its raster overlap when they are drawn as text.
 
     Args:
         words: what to place, drawable with the font.
-        sizes: positive and falling.
-        width: of the panel in points.
-        height: of the panel in points.
+        sizes: positive and falling, or level.
+        extent: width and height of the panel in points.
         font_path: the font file.
+        smallest: words that would be smaller get this size.
 
     Returns:
-        The placed words in order, and how many were enlarged to the smallest size.
+        The words in order.
+
+    Raises:
+        UsageError: they do not fit even at the smallest size.
     """
-    share = np.asarray(sizes, dtype=np.float64) / sizes[0]
-    boxes = [_ink(word, font_path) for word in words]
-    largest = _first_guess(share, boxes, width, height)
-    while largest > SMALLEST_POINTS * _SHRINK:
-        points = np.maximum(share * largest, SMALLEST_POINTS)
-        corners = _pack(words, points, width, height, font_path)
-        if corners is not None:
-            placed = [
-                PlacedWord(text=word, points=float(size), left=left, top=top)
-                for word, size, (left, top) in zip(words, points, corners, strict=True)
-            ]
-            return placed, int((share * largest < SMALLEST_POINTS).sum())
-        largest *= _SHRINK
-    raise UsageError(
-        f"{len(words)} words do not fit into {width / 72:.2f} x {height / 72:.2f} inches",
-        "show fewer words, or choose a wider venue",
-    )
-
-
-def _first_guess(
-    share: Float[np.ndarray, " S"], boxes: Sequence[Bbox], width: float, height: float
-) -> float:
-    """The largest size at which the boxes could fill the panel and none is wider or higher."""
-    area = sum(box.width * box.height * part**2 for box, part in zip(boxes, share, strict=True))
-    limits = [
-        min(0.98 * width / (box.width * part), 0.9 * height / (box.height * part))
-        for box, part in zip(boxes, share, strict=True)
+    share = np.asarray(sizes, dtype=np.float64) / max(sizes)
+    boxes = np.asarray([_ink(word, font_path).size for word in words])
+    boxes[:, 0] += 2 * _SPACE
+    low, high = smallest, min(extent[1] / boxes[0, 1], extent[0] / boxes[0, 0])
+    corners = _pack(boxes * smallest, extent)
+    if corners is None:
+        raise UsageError(
+            f"{len(words)} words do not fit into {extent[0] / 72:.2f} x {extent[1] / 72:.2f} in",
+            "show fewer words, or choose a wider venue",
+        )
+    while high - low > _PRECISION * low:
+        largest = (low + high) / 2
+        attempt = _pack(boxes * np.maximum(share * largest, smallest)[:, None], extent)
+        if attempt is None:
+            high = largest
+        else:
+            low, corners = largest, attempt
+    points = np.maximum(share * low, smallest)
+    return [
+        PlacedWord(text=word, points=float(size), left=left + float(size) * _SPACE, top=top)
+        for word, size, (left, top) in zip(words, points, corners, strict=True)
     ]
-    return float(min(np.sqrt(0.8 * width * height / area), *limits, 0.45 * height))
 
 
 def _pack(
-    words: Sequence[str],
-    points: Float[np.ndarray, " S"],
-    width: float,
-    height: float,
-    font_path: str,
+    boxes: Float[np.ndarray, "S 2"], extent: tuple[float, float]
 ) -> list[tuple[float, float]] | None:
-    """Corners of the words' ink, in points; None where some word finds no place."""
-    # Sizes go in as whole pixels, rounded up, and the first as the maximum: then the library's
-    # relative scaling (a product of rounded ratios, which drifts otherwise) gives back exactly them.
-    pixels = np.ceil(points * _PIXELS_PER_POINT).astype(int)
-    cloud = WordCloud(
-        font_path=font_path,
-        width=int(width * _PIXELS_PER_POINT),
-        height=int(height * _PIXELS_PER_POINT),
-        margin=_MARGIN_PIXELS,
-        prefer_horizontal=1.0,
-        max_words=len(words),
-        min_font_size=1,
-        relative_scaling=1,
-        # no word is shrunk to make it fit: the library gives up instead
-        font_step=int(pixels[0]) + 1,
-        random_state=0,
-    )
-    cloud.generate_from_frequencies(
-        {word: int(size) for word, size in zip(words, pixels, strict=True)},
-        max_font_size=int(pixels[0]),
-    )
-    if len(cloud.layout_) < len(words):
-        return None
-    corner = {
-        word: (column / _PIXELS_PER_POINT, row / _PIXELS_PER_POINT)
-        for (word, _), _, (row, column), _, _ in cloud.layout_
-    }
-    return [corner[word] for word in words]
+    """Corners for boxes, each in turn as near to the middle as it goes; None if one finds no place.
+
+    Corners lie on a grid of one point; the distance counts heights more, as panels are wide.
+    """
+    placed: list[tuple[float, float, float, float]] = []
+    for width, height in boxes:
+        columns, rows = int(extent[0] - width), int(extent[1] - height)
+        if columns < 0 or rows < 0:
+            return None
+        x = (np.arange(columns + 1) + width / 2) / extent[0] - 0.5
+        y = (np.arange(rows + 1) + height / 2) / extent[1] - 0.5
+        distance = y[:, None] ** 2 + x[None, :] ** 2
+        for left, top, right, bottom in placed:
+            # corners from which this box would come nearer than the gap
+            across = slice(_after(left - width - _GAP), ceil(right + _GAP))
+            distance[_after(top - height - _GAP) : ceil(bottom + _GAP), across] = np.inf
+        row, column = np.unravel_index(np.argmin(distance), distance.shape)
+        if not np.isfinite(distance[row, column]):
+            return None
+        placed.append((float(column), float(row), column + width, row + height))
+    return [(left, top) for left, top, _, _ in placed]
 
 
-def _draw_cloud(axes: Axes, table: pd.DataFrame, sign: str, font_path: str) -> int:
-    """Draws the words of a table; returns how many were enlarged to the smallest size."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+def _after(bound: float) -> int:
+    """The first grid line beyond a bound."""
+    return max(floor(bound) + 1, 0)
+
+
+def _cloud(table: pd.DataFrame, extent: tuple[float, float], font_path: str) -> list[PlacedWord]:
     if table.empty:
-        text = f"no token type with {sign} mean THR"
-        axes.text((left + right) / 2, (top + bottom) / 2, text, ha="center", va="center")
-        return 0
+        return []
     words = _drawable(table["token"].tolist(), font_path)
-    placed, num_enlarged = layout_words(
-        words,
-        table["mean"].abs().tolist(),
-        width=right - 2 * _INSET,
-        height=bottom - 2 * _INSET,
-        font_path=font_path,
-    )
-    uncertain = ~((table["low"] * table["high"] > 0).to_numpy())
-    for word, pale in zip(placed, uncertain, strict=True):
+    sizes = table["mean"].abs().tolist()
+    return layout_words(words, sizes, extent=extent, font_path=font_path)
+
+
+def _draw(
+    axes: Axes, table: pd.DataFrame, cloud: Sequence[PlacedWord], colour: str, font_path: str
+) -> None:
+    if not cloud:
+        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
+    certain = (table["low"] * table["high"] > 0).tolist()
+    for word, sure in zip(cloud, certain, strict=True):
         ink = _ink(word.text, font_path)
         axes.text(
-            _INSET + word.left - ink.x0 * word.points,
-            _INSET + word.top + ink.y1 * word.points,
+            word.left - ink.x0 * word.points,
+            word.top + ink.y1 * word.points,
             word.text,
             font=FontProperties(fname=font_path, size=word.points),
-            color=_tint(_COLOURS[sign], _PALE if pale else 0.0),
+            color=_tint(colour, 0.0 if sure else _PALE),
             va="baseline",
             ha="left",
             parse_math=False,
         )
-    return num_enlarged
 
 
-def _title(table: pd.DataFrame, sign: str, num_types: object) -> str:
+def _title(table: pd.DataFrame, sign: str, num_types: object, cloud: Sequence[PlacedWord]) -> str:
     if table.empty:
         return f"{sign} mean THR"
-    first, last = table["mean"].iloc[0], table["mean"].iloc[-1]
-    return f"{sign}: {len(table)} of {num_types:,} token types, mean THR from {first:.3g} to {last:.3g}"
+    means = table["mean"].abs().to_numpy()
+    first, last = (f"{table['mean'].iloc[place]:.3g}" for place in (0, -1))
+    ends = f"{first} to {last}".replace("-", "\N{MINUS SIGN}")
+    exact = means * cloud[0].points / means[0]
+    enlarged = int((exact < SMALLEST_POINTS * (1 - 1e-9)).sum())
+    note = f"; smallest {enlarged} enlarged" if enlarged else ""
+    return f"{sign}: {len(table)} of {num_types:,} token types, mean THR {ends}{note}"
 
 
 @cache
