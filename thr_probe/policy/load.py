@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,8 +19,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from thr_probe import lab
@@ -26,7 +30,22 @@ from thr_probe.errors import DataError, PrerequisiteError, UsageError
 from thr_probe.policy.policy import Policy, as_policy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+GENERIC = {"PreTrainedTokenizerFast", "TokenizersBackend"}
+"""Tokenizer classes that add nothing to tokenizer.json."""
+
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    UnpicklingError,
+)
+"""What transformers is known to raise for files that are missing, broken or foreign."""
+
 LAB = "lab"
 
 
@@ -134,7 +153,7 @@ def _explained(model: str, part: str) -> Iterator[None]:
     """Turn what transformers raises while loading into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         reason = f"{type(error).__name__}: {first.strip()[:300]}"
         if model == LAB or Path(model).expanduser().is_dir():
@@ -178,17 +197,27 @@ def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
 
 def _tokenizer(source: str, model: str, revision: str | None) -> PreTrainedTokenizerBase:
     with _explained(model, "tokenizer"), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
+        declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
+        # AutoTokenizer would put the family's own splitting (Qwen2's) over a tokenizer.json that
+        # says it stands for itself, and every number would be cut differently than in training
+        loader: Any = PreTrainedTokenizerFast if declared in GENERIC else AutoTokenizer
+        tokenizer = loader.from_pretrained(source, revision=revision, trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or _is_hollow(tokenizer):
+        raise DataError(
+            f"{model} has no usable tokenizer",
+            hint="save the tokenizer into the same directory (tokenizer.json)",
         )
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or len(tokenizer) == 0:
-        raise DataError(f"{model} has no usable tokenizer")
     if tokenizer.eos_token_id is None:
         raise DataError(
             f"the tokenizer of {model} names no end-of-sequence token (eos_token)",
             hint="set eos_token in its tokenizer_config.json",
         )
     return tokenizer
+
+
+def _is_hollow(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Without tokenizer files transformers makes up a tokenizer of special tokens only."""
+    return len(tokenizer) <= len(tokenizer.all_special_tokens)
 
 
 def _weights(

@@ -103,12 +103,14 @@ class Policy:
         return Head(layer.weight.detach(), bias, self.rule.scale, self.rule.softcap, temperature)
 
     @torch.no_grad()
-    def states(
-        self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"]
-    ) -> Float[Tensor, "B L D"]:
-        """What enters the unembedding at every position of a batch padded on the right."""
+    def states(self, input_ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+        """What enters the unembedding at every position of a batch padded on the right.
+
+        Without an attention mask: behind a causal model's real tokens nothing can reach them, and a
+        row of the mask that hides everything has no softmax.
+        """
         with capture_states(self.model) as captured:
-            self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            self.model(input_ids=input_ids, use_cache=False)
         return captured[0]
 
     def hidden(
@@ -140,7 +142,7 @@ class Policy:
         states: list[Tensor] = [torch.empty(0)] * len(rows)
 
         def run(batch: list[int]) -> None:
-            hidden_BLD = self.states(*self._right_padded([rows[row] for row in batch]))
+            hidden_BLD = self.states(self._right_padded([rows[row] for row in batch]))
             for place, row in enumerate(batch):
                 # a copy, so that the padded batch can go
                 states[row] = hidden_BLD[place, first : len(rows[row])].clone()
@@ -152,12 +154,11 @@ class Policy:
             self.ceiling = budget.tokens
         return torch.cat(states)
 
-    def _right_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def _right_padded(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "B L"]:
         length = max(len(row) for row in rows)
-        # any id does where the mask is 0; 0 exists in every vocabulary
-        ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-        return ids.to(self.device), mask.to(self.device)
+        # any id does behind the last token; 0 exists in every vocabulary
+        padded = [[*row, *[0] * (length - len(row))] for row in rows]
+        return torch.tensor(padded, device=self.device)
 
     def _check(self, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]]) -> None:
         if not prompt_ids:
