@@ -193,7 +193,7 @@ def _job(
         run_path=run_path,
         config=config,
         policy=policy,
-        sampler=TransformersSampler(policy, batch_tokens=config.batch_tokens),
+        sampler=TransformersSampler(policy=policy, batch_tokens=config.batch_tokens),
         verifier=load_verifier(
             config.verifier,
             correct_above=config.correct_above,
@@ -206,7 +206,7 @@ def _job(
             max_new_tokens=limit,
             seed=config.seed,
         ),
-        options=probe_options(config),
+        options=probe_options(config, config.temperature),
     )
 
 
@@ -370,8 +370,8 @@ def _scored(
         task.token_ids,
         [completion.token_ids for completion in group],
         correct,
-        temperature=scoring_temperature(job.config.temperature),
         options=job.options,
+        prompt_id=task.problem.prompt_id,
     )
     return score_rows(scores, task.problem.prompt_id)
 

@@ -19,12 +19,20 @@ ENVIRONMENT_PREFIX = "THR_PROBE_"
 COMMANDS = ("collect", "score", "demo")
 
 
-def option(default: object, meaning: str, *flags: str, panel: str = "Options") -> Any:
+PANELS = (GENERAL, POLICY, PROBLEMS, SAMPLING, VERIFIER, THR) = (
+    "Options",
+    "Policy",
+    "Problems",
+    "Sampling",
+    "Verifier",
+    "THR",
+)
+"""Headings of the options in the help, in their order."""
+
+
+def option(default: object, meaning: str, *flags: str, panel: str = GENERAL) -> Any:
     """A config field: its default, what it means (also the flag's help) and extra flag names."""
     return field(default=default, metadata={"help": meaning, "flags": flags, "panel": panel})
-
-
-POLICY, PROBLEMS, SAMPLING, VERIFIER, THR = "Policy", "Problems", "Sampling", "Verifier", "THR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

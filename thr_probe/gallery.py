@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from thr_probe.analysis.density import thr_density
 from thr_probe.analysis.overlap import thr_entropy_overlap
 from thr_probe.analysis.passk import pass_at_k_curve
-from thr_probe.analysis.reflection import read_words, reflection_ratio
+from thr_probe.analysis.reflection import reflection_ratio
 from thr_probe.analysis.result import Analysis
 from thr_probe.analysis.retention import tokens_retained
+from thr_probe.analysis.word_counts import read_words
 from thr_probe.analysis.wordcloud import WordcloudOptions, thr_wordcloud
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures import (

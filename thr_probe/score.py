@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from thr_probe.config import ScoreConfig, ScoringConfig, config_dict
@@ -27,9 +28,10 @@ from thr_probe.traces import (
 from thr_probe.versions import library_versions
 
 
-def probe_options(config: ScoringConfig) -> ProbeOptions:
-    """The probe's part of a command's options."""
+def probe_options(config: ScoringConfig, temperature: float) -> ProbeOptions:
+    """The probe's part of a command's options, for rollouts sampled at a temperature."""
     return ProbeOptions(
+        temperature=temperature,
         vocab=config.vocab,
         chunk_size=config.chunk_size,
         beta=config.beta,
@@ -59,7 +61,7 @@ def score_rows(
         "thr_within": scores.thr_within_N,
     }
     columns = {
-        name: [part.cpu().float().numpy() for part in values_N.split(lengths)]
+        name: [part.cpu().float().numpy() for part in torch.split(values_N, lengths)]
         for name, values_N in lists.items()
         if values_N is not None
     }
@@ -131,8 +133,9 @@ def score_run(
         write_score_info(run.path, score_id, info)
     done = set(completed_parts(run.path, table)) if world.is_first else set()
     done = world.share(done)
-    prompts = dict(run.problems()[["prompt_id", "prompt_token_ids"]].itertuples(index=False))
-    options = probe_options(config)
+    problems = run.problems()
+    prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
+    options = probe_options(config, temperature)
     monitor.begin(run.manifest.num_prompts)
     for index, groups in enumerate(_groups_by_part(run)):
         if index in done or not world.owns(index):
@@ -148,8 +151,8 @@ def score_run(
                 [int(token) for token in prompts[first["prompt_id"]]],
                 [row["token_ids"] for row in group],
                 [row["correct"] for row in group],
-                temperature=scoring_temperature(temperature),
                 options=options,
+                prompt_id=first["prompt_id"],
             )
             rows += score_rows(scores, first["prompt_id"], step=first["step"])
         write_part(run.path, table, index, rows)

@@ -259,7 +259,7 @@ def test_a_damaged_part_is_an_error_and_not_silently_written_again(tmp_path, rol
     [
         ({"thr": [0.1, float("nan")]}, "column thr: found nan .* position 1, expected finite"),
         ({"thr_self": [float("inf"), 1.0]}, "column thr_self: found inf .* position 0"),
-        ({"tau": float("nan")}, "column tau: found nan .* rollout_id=0, expected finite"),
+        ({"tau": float("nan")}, "column tau: found nan .* rollout_id=0, expected numbers"),
         ({"thr": None}, "column thr: found null .* expected a list where num_correct > 0"),
         ({"num_correct": 0}, "column tau: found 0.5 .* null where the group has no correct"),
         ({"entropy": None}, "column entropy: found null .* a value in every row"),

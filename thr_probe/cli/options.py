@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from thr_probe.config import Config, declared_types
+from thr_probe.config import PANELS, Config, declared_types
 
 
 def flags_of(kind: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -20,13 +20,14 @@ def flags_of(kind: type[Config]) -> Callable[[Callable[..., None]], Callable[...
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [
+        own: list[inspect.Parameter] = [
             parameter
             for parameter in inspect.signature(command, eval_str=True).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         types = declared_types(kind)
-        made = [_parameter(item, types[item.name]) for item in fields(kind)]
+        listed = sorted(fields(kind), key=lambda item: PANELS.index(item.metadata["panel"]))
+        made: list[inspect.Parameter] = [_parameter(item, types[item.name]) for item in listed]
         parameters = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *made]
         ]

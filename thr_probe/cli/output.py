@@ -94,6 +94,11 @@ def _print_table(rows: Sequence[Row]) -> None:
     console = Console(highlight=False)
     if not rows:
         return
+    if len(rows) == 1:
+        # one result reads better downwards, and is never cut off
+        for name, value in rows[0].items():
+            console.print(f"{name.replace('_', ' '):<20} {number(value)}", soft_wrap=True)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         numeric = isinstance(value, int | float) and not isinstance(value, bool)

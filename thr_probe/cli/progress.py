@@ -22,6 +22,8 @@ class ShellMonitor(Monitor):
     def __init__(self) -> None:
         self.console = stderr()
         self.stopping = False
+        self.current = True
+        """Whether the last line printed still says how far it is."""
         self.total = self.done = self.resumed = 0
         self.completions = self.correct = self.tokens = 0
         self.started = self.printed = time.monotonic()
@@ -54,6 +56,8 @@ class ShellMonitor(Monitor):
             self.bar.update(self.task, completed=self.done, description=self.rates())
         elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
             self.print_line()
+        else:
+            self.current = False
 
     def should_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""
@@ -67,7 +71,7 @@ class ShellMonitor(Monitor):
 
     def print_line(self) -> None:
         """One line of progress with the time that is left."""
-        self.printed = time.monotonic()
+        self.printed, self.current = time.monotonic(), True
         fresh = self.done - self.resumed
         left = (self.printed - self.started) / fresh * (self.total - self.done) if fresh else 0.0
         self.console.print(
@@ -78,7 +82,7 @@ class ShellMonitor(Monitor):
         """Take the bar away, or print the last line."""
         if self.bar is not None:
             self.bar.stop()
-        elif self.total:
+        elif self.done and not self.current:
             self.print_line()
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:

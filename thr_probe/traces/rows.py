@@ -50,8 +50,9 @@ def check_values(where: object, column: Column, table: pa.Table) -> None:
     if column.is_list:
         _check_entries(where, column, table)
     elif column.is_float:
-        finite = pc.fill_null(pc.is_finite(values), fill_value=True)
-        _refuse(where, column, table, pc.invert(finite), "finite numbers")
+        wrong = pc.is_nan(values) if column.infinite else pc.invert(pc.is_finite(values))
+        expected = "numbers" if column.infinite else "finite numbers"
+        _refuse(where, column, table, pc.fill_null(wrong, fill_value=False), expected)
     elif column.values:
         known = pc.is_in(values, pa.array(column.values, pa.string()))
         _refuse(where, column, table, pc.invert(known), f"one of {', '.join(column.values)}")

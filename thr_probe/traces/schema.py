@@ -44,6 +44,8 @@ class Column:
     """For an optional column: what has to be done to get it."""
     values: tuple[str, ...] = ()
     """For a column of states: the only values it may hold."""
+    infinite: bool = False
+    """Whether an infinite number is a value."""
 
     @property
     def is_list(self) -> bool:
@@ -233,9 +235,10 @@ _SCORES = (
         name="tau",
         type=pa.float32(),
         unit="as thr",
-        meaning="the group's threshold: a token with |thr| > tau is dominant; "
-        "null where the group has no correct completion",
+        meaning="the group's threshold: a token with |thr| > tau is dominant; -inf keeps every "
+        "token; null where the group has no correct completion",
         nullable=True,
+        infinite=True,
     ),
     Column(
         name="retained",

@@ -1,0 +1,317 @@
+"""From problems to a trace on the lab: what is written, and that interruptions leave no mark."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from thr_probe.collect import collect
+from thr_probe.config import CollectConfig, ScoreConfig
+from thr_probe.core.head import Head
+from thr_probe.core.thr import TokenGroup, threshold, token_hidden_reward
+from thr_probe.errors import DataError, UsageError
+from thr_probe.lab import lab_problems, policy_directory
+from thr_probe.policy import load_policy
+from thr_probe.problems import load_problems
+from thr_probe.progress import Monitor
+from thr_probe.score import score_run
+from thr_probe.traces import read_run, validate_run
+
+CONFIG = CollectConfig(max_prompts=6, group_size=4, max_new_tokens=48, shard_prompts=2)
+FLAGS = ["--max-prompts=6", "-n=4", "--max-new-tokens=48", "--shard-prompts=2"]
+
+
+@pytest.fixture(scope="module")
+def lab_run(tmp_path_factory):
+    """One short uninterrupted run of the lab; not to be changed."""
+    path = tmp_path_factory.mktemp("collect") / "run"
+    assert collect(CONFIG, path, argv=["thr-probe"])
+    return path
+
+
+def rows(path, columns, **options):
+    tables = read_run(path).iter_completions(columns, **options)
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def content(path):
+    """Every file of a run but its logs; the manifest without the command line."""
+    files = {
+        str(item.relative_to(path)): item.read_bytes()
+        for item in sorted(path.rglob("*"))
+        if item.is_file() and "logs" not in item.parts
+    }
+    manifest = json.loads(files.pop("manifest.json"))
+    manifest.pop("argv")
+    return files, manifest
+
+
+def test_a_run_holds_g_completions_of_every_problem(lab_run):
+    run = read_run(lab_run)
+    assert run.is_complete
+    assert not validate_run(lab_run)
+    problems = run.problems()
+    assert problems["question"].tolist() == [item.question for item in lab_problems("test", 6)]
+    keys = [
+        (row["prompt_id"], row["rollout_id"]) for row in rows(lab_run, ["prompt_id", "rollout_id"])
+    ]
+    assert keys == [(prompt, index) for prompt in problems["prompt_id"] for index in range(4)]
+
+
+def test_stored_numbers_are_those_of_the_model_itself(lab_run):
+    """Log-probability, entropy, THR and tau again from a plain forward pass of the checkpoint."""
+    model = AutoModelForCausalLM.from_pretrained(policy_directory(), dtype=torch.float32).eval()
+    prompts = read_run(lab_run).problems().set_index("prompt_id")["prompt_token_ids"]
+    columns = ["prompt_id", "token_ids", "correct", "logprob", "entropy", "thr", "tau"]
+    stored = rows(lab_run, columns)
+    groups = [stored[start : start + 4] for start in range(0, 24, 4)]
+    assert any(row["correct"] for row in stored), "the check below needs a correct completion"
+    for group in groups:
+        prompt = list(prompts[group[0]["prompt_id"]])
+        hidden, tokens, index = [], [], []
+        for rollout, row in enumerate(group):
+            ids = torch.tensor([[*prompt, *row["token_ids"]]])
+            with torch.no_grad():
+                output = model(ids, output_hidden_states=True)
+            logprob = torch.log_softmax(output.logits[0, len(prompt) - 1 : -1].double(), dim=1)
+            sampled = logprob.gather(1, ids[0, len(prompt) :, None])[:, 0]
+            np.testing.assert_allclose(row["logprob"], sampled, atol=2e-4)
+            entropy = -(logprob.exp() * logprob).sum(dim=1)
+            np.testing.assert_allclose(row["entropy"], entropy, atol=2e-4)
+            hidden.append(output.hidden_states[-1][0, len(prompt) - 1 : -1])
+            tokens.append(ids[0, len(prompt) :])
+            index += [rollout] * len(row["token_ids"])
+        correct = torch.tensor([row["correct"] for row in group])
+        packed = TokenGroup(torch.cat(hidden), torch.cat(tokens), torch.tensor(index), correct)
+        thr_N = token_hidden_reward(packed, Head(model.lm_head.weight.detach())).thr_N
+        if not correct.any():
+            assert all(row["thr"] is None and row["tau"] is None for row in group)
+            continue
+        scale = float(thr_N.abs().max())
+        together = np.concatenate([row["thr"] for row in group])
+        np.testing.assert_allclose(together, thr_N, atol=1e-4 * scale, rtol=1e-3)
+        np.testing.assert_allclose(group[0]["tau"], threshold(thr_N, packed), rtol=1e-3)
+
+
+def test_text_tokens_and_verdicts_belong_together(lab_run):
+    run = read_run(lab_run)
+    texts = run.tokens().set_index("token_id")["bytes"]
+    answers = run.problems().set_index("prompt_id")["answer"]
+    for row in rows(lab_run, ["prompt_id", "text", "token_ids", "correct", "extracted", "reward"]):
+        joined = b"".join(texts[token] for token in row["token_ids"]).decode(errors="replace")
+        assert row["text"] in joined
+        assert row["reward"] == float(row["correct"])
+        if row["correct"]:
+            assert int(row["extracted"]) == int(answers[row["prompt_id"]])
+
+
+def test_the_same_options_give_the_same_bytes(lab_run, tmp_path):
+    collect(CONFIG, tmp_path / "again", argv=["thr-probe"])
+    assert content(tmp_path / "again") == content(lab_run)
+
+
+def test_another_seed_gives_other_completions(lab_run, tmp_path):
+    collect(dataclasses.replace(CONFIG, seed=1), tmp_path / "other")
+    before = [row["token_ids"] for row in rows(lab_run, ["token_ids"])]
+    after = [row["token_ids"] for row in rows(tmp_path / "other", ["token_ids"])]
+    assert sum(x != y for x, y in zip(before, after, strict=True)) > 12
+
+
+def test_a_run_that_stands_is_neither_overwritten_nor_mixed(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    before = content(path)
+    with pytest.raises(UsageError, match="holds a run already"):
+        collect(CONFIG, path)
+    with pytest.raises(UsageError, match="seed is 0 there, 1 here"):
+        collect(dataclasses.replace(CONFIG, seed=1), path, resume=True)
+    assert content(path) == before
+    assert collect(CONFIG, path, resume=True)
+    assert content(path) == before
+    assert collect(CONFIG, path, overwrite=True, argv=["thr-probe"])
+    assert content(path) == before
+
+
+class StopAfter(Monitor):
+    """Asks to stop after some shards."""
+
+    def __init__(self, shards):
+        self.left = shards
+
+    def advance(self, advance):
+        self.left -= 1
+
+    def should_stop(self):
+        return self.left <= 0
+
+
+def test_stopping_between_shards_and_resuming_gives_the_uninterrupted_run(lab_run, tmp_path):
+    path = tmp_path / "run"
+    assert not collect(CONFIG, path, argv=["thr-probe"], monitor=StopAfter(1))
+    assert not read_run(path).is_complete
+    assert not collect(CONFIG, path, resume=True, monitor=StopAfter(2))
+    assert collect(CONFIG, path, resume=True)
+    assert content(path) == content(lab_run)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_resumes_to_the_same_bytes(lab_run, tmp_path):
+    path = tmp_path / "run"
+    words = [sys.executable, "-m", "thr_probe", "collect", "-o", str(path), "--resume", *FLAGS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # killed with nothing written, with the run just made, within a shard, between two files of one
+    for wanted in (
+        "",
+        "manifest.json",
+        "rollouts/part-00000.parquet",
+        "rollouts/part-00001.parquet",
+    ):
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        )
+        deadline = time.monotonic() + 120
+        while wanted and process.poll() is None and time.monotonic() < deadline:
+            if (path / wanted).exists():
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not wanted or (path / wanted).exists()
+    assert not read_run(path).is_complete
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    assert content(path) == content(lab_run)
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(lab_run, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    collect(CONFIG, path, argv=["thr-probe"], monitor=StopAfter(1))
+    before = content(path)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DataError, match="No space left") as error:
+            collect(CONFIG, path, resume=True)
+    assert "part-00001.parquet" in error.value.message
+    assert content(path) == before
+    assert collect(CONFIG, path, resume=True)
+    assert content(path) == content(lab_run)
+
+
+def test_a_damaged_shard_is_reported_not_replaced(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    part = path / "rollouts" / "part-00001.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"part-00001\.parquet"):
+        collect(CONFIG, path, resume=True)
+
+
+def test_problems_with_long_prompts_are_left_out_and_counted(tmp_path):
+    policy = load_policy("lab")
+    lengths = [
+        len(policy.encode_prompt(item.prompt_text))
+        for item in load_problems("lab", max_prompts=6).problems
+    ]
+    limit = sorted(lengths)[2]
+    collect(dataclasses.replace(CONFIG, max_prompt_tokens=limit), tmp_path / "run")
+    kept = sum(length <= limit for length in lengths)
+    manifest = read_run(tmp_path / "run").manifest
+    assert (manifest.num_prompts, manifest.counts["skipped_long_prompt"]) == (kept, 6 - kept)
+    with pytest.raises(DataError, match="no problem of 6 has a prompt of at most 1 tokens"):
+        collect(dataclasses.replace(CONFIG, max_prompt_tokens=1), tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The lab policy after a small step away: another checkpoint with the same tokenizer."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "step-1"
+    shutil.copytree(policy_directory(), folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.01)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_another_checkpoint_adds_a_score_set_beside_the_first(lab_run, checkpoint, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    before = rows(path, ["logprob"], score_id="default")
+    assert score_run(path, ScoreConfig(model=str(checkpoint))) == "step-1"
+    assert read_run(path).score_ids == ("default", "step-1")
+    assert rows(path, ["logprob"], score_id="default") == before
+    after = rows(path, ["logprob"], score_id="step-1")
+    assert [len(row["logprob"]) for row in after] == [len(row["logprob"]) for row in before]
+    assert after != before
+    assert not validate_run(path)
+
+
+def test_scoring_with_the_policy_that_sampled_gives_the_scores_of_collect(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    score_run(path, ScoreConfig(score_id="again", split=True))
+    columns = ["thr", "entropy", "logprob", "tau", "advantage"]
+    assert rows(path, columns, score_id="again") == rows(path, columns, score_id="default")
+    split = [row for row in rows(path, ["thr_self", "thr_within", "correct"], score_id="again")
+             if row["thr_within"] is not None]  # fmt: skip
+    assert any(np.any(row["thr_within"]) for row in split if row["correct"])
+    assert not any(np.any(row["thr_within"]) for row in split if not row["correct"])
+
+
+def test_a_score_set_is_not_overwritten_and_resumes_only_with_its_options(
+    lab_run, checkpoint, tmp_path
+):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    config = ScoreConfig(model=str(checkpoint), score_id="step")
+    assert score_run(path, config, monitor=StopAfter(1)) is None
+    with pytest.raises(UsageError, match="has a score set 'step' already"):
+        score_run(path, config)
+    with pytest.raises(UsageError, match="was started with model"):
+        score_run(path, ScoreConfig(score_id="step"), resume=True)
+    assert score_run(path, config, resume=True) == "step"
+    score_run(path, ScoreConfig(model=str(checkpoint), score_id="whole"))
+    columns = ["thr", "logprob"]
+    assert rows(path, columns, score_id="step") == rows(path, columns, score_id="whole")
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused(lab_run, tmp_path):
+    path, folder = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(lab_run, path)
+    shutil.copytree(policy_directory(), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"].pop()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(DataError, match="another tokenizer"):
+        score_run(path, ScoreConfig(model=str(folder)))
+    assert read_run(path).score_ids == ("default",)
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_write_the_run_of_one(lab_run, tmp_path):
+    path = tmp_path / "run"
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*words, "-m", "thr_probe", "collect", "-o", str(path), *FLAGS],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert content(path) == content(lab_run)
