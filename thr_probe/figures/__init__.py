@@ -5,12 +5,9 @@ from thr_probe.figures.notice import plot_notice
 from thr_probe.figures.overlap import plot_overlap
 from thr_probe.figures.passk import plot_pass_at_k
 from thr_probe.figures.reflection import plot_reflection
-from thr_probe.figures.passk import plot_pass_at_k
-from thr_probe.figures.reflection import plot_reflection
 from thr_probe.figures.retention import plot_retention
 from thr_probe.figures.save import save_analysis, save_figure
 from thr_probe.figures.style import paper_style
-from thr_probe.figures.wordcloud import plot_wordcloud
 from thr_probe.figures.wordcloud import plot_wordcloud
 
 __all__ = [
@@ -20,10 +17,7 @@ __all__ = [
     "plot_overlap",
     "plot_pass_at_k",
     "plot_reflection",
-    "plot_pass_at_k",
-    "plot_reflection",
     "plot_retention",
-    "plot_wordcloud",
     "plot_wordcloud",
     "save_analysis",
     "save_figure",
