@@ -194,7 +194,7 @@ class _Decoding:
         self.running_B = running & ~ended_B
         return ids_B
 
-    def _compact(self, ids_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    def _compact(self, ids_B: Int64[Tensor, " B"]) -> Int64[Tensor, " left"]:
         """Drop the rows that have ended, once enough have."""
         left = self.running_B.nonzero()[:, 0]
         if len(left) >= COMPACT_BELOW * len(ids_B):
