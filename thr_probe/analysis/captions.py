@@ -65,26 +65,32 @@ def overlap_caption(analysis: Analysis) -> str:
         name: latex_percent(analysis.value(name, split))
         for name in ("median_overlap", "peak_overlap", "mean_overlap", "mean_chance")
     }
-    drawn, dropped, apart = (
-        counted(analysis.count(f"num_completions_{name}"), "completion")
-        for name in ("drawn", "none_dominant", "apart")
-    )
+    drawn = counted(analysis.count("num_completions_drawn"), "completion")
     return _sentences(
         f"Overlap between dominant tokens ({_THR} above the threshold $\\tau$) and as many tokens "
         f"of highest entropy of the same completion: {_counts(analysis)}",
         f"Histogram and kernel density estimate (Scott's bandwidth {facts['bandwidth']:.3f}, "
-        f"reflected at 0 and 1) over the {drawn} "
-        "with at least one dominant token in groups of positive $\\tau$",
+        f"reflected at 0 and 1) over the {drawn} with at least one dominant token in groups of "
+        "positive $\\tau$; (b) separates them by correctness",
         f"Median {value['median_overlap']}, peak {value['peak_overlap']}, mean "
         f"{value['mean_overlap']}; the same number of tokens drawn at random would overlap by "
         f"{value['mean_chance']}",
-        "The strip below shows what is outside the curve: "
-        f"{dropped} without a dominant token and "
-        f"{apart} of groups with $\\tau \\le 0$, where every "
-        "token is dominant and the overlap is 1 by definition",
+        *_outside_the_curve(analysis),
         *_left_out(analysis),
-        _interval_sentence(analysis, "Brackets and band"),
+        _interval_sentence(analysis, "Brackets and bands"),
     )
+
+
+def _outside_the_curve(analysis: Analysis) -> list[str]:
+    none = analysis.count("num_completions_none_dominant")
+    apart = analysis.count("num_completions_apart")
+    if none + apart == 0:
+        return []
+    return [
+        "The strip shows the completions outside the curve: "
+        f"{none:,} without a dominant token, and {apart:,} of groups with $\\tau \\le 0$, where "
+        "(nearly) every token is dominant and the overlap is 1 by definition"
+    ]
 
 
 def retention_caption(analysis: Analysis) -> str:

@@ -17,7 +17,7 @@ from thr_probe.analysis.stream import Batch, CompletionStream
 
 CLIP = (0.005, 0.995)
 """Quantiles of THR between which the linear axis lies."""
-NUM_LINEAR_BINS = 240
+NUM_LINEAR_BINS = 400
 """Bins of the linear axis, finer than what is drawn."""
 MARGIN_BINS = 12
 """More of them beyond either end, so that smoothing does not sag there."""

@@ -193,7 +193,8 @@ def _question_histogram(
     overlap_R: Float[np.ndarray, " R"], local_R: Int[np.ndarray, " R"], bins: int
 ) -> Float[np.ndarray, "Q K"]:
     """How many completions of each question lie in each of the equal bins of [0, 1]."""
-    bin_R = np.minimum((overlap_R * bins).astype(np.int64), bins - 1)
+    # ratios of whole numbers lie on edges: a rounding error must not put them below
+    bin_R = np.minimum((overlap_R * bins + 1e-9).astype(np.int64), bins - 1)
     num_questions = int(local_R.max()) + 1
     count = np.bincount(local_R * bins + bin_R, minlength=num_questions * bins)
     table: np.ndarray = count.reshape(num_questions, bins).astype(np.float64)

@@ -29,18 +29,23 @@ class QuantileSketch:
 
     def quantile(self, share: float) -> float:
         """A value with about that share of the values at or below it; 0 without values."""
+        if not self._count.any():
+            return 0.0
         # codes with the sign bit set are the negative values, most negative last
         order = np.concatenate([np.arange(_NUM_CODES - 1, _HALF - 1, -1), np.arange(_HALF)])
         return _value(int(order[_position(self._count[order], share)]))
 
     def magnitude_quantile(self, share: float) -> float:
         """The same quantile of |value|."""
+        if not self._count.any():
+            return 0.0
         return _value(_position(self._count[:_HALF] + self._count[_HALF:], share))
 
 
 def _position(count: np.ndarray, share: float) -> int:
+    """Index of the first code with that share of the values at or below it, and at least one."""
     cumulative = np.cumsum(count)
-    return min(int(np.searchsorted(cumulative, share * cumulative[-1])), len(count) - 1)
+    return int(np.searchsorted(cumulative, max(share * cumulative[-1], 1)))
 
 
 def _value(code: int) -> float:
