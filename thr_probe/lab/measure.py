@@ -36,6 +36,18 @@ BOX = re.compile(r"\\boxed\{(\d+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureSizes:
+    """How much is sampled for the card."""
+
+    num_greedy: int = 500
+    """Test problems answered greedily."""
+    num_sampled: int = 100
+    """Test problems sampled at temperature 1."""
+    num_samples: int = 128
+    """Samples of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One completion of the policy."""
 
@@ -201,18 +213,15 @@ def sampled_figures(
     }
 
 
-def measure(
-    directory: Path, *, num_greedy: int = 500, num_sampled: int = 64, num_samples: int = 128
-) -> dict[str, object]:
+def measure(directory: Path, sizes: MeasureSizes) -> dict[str, object]:
     """Every figure of the card, on the test split."""
     policy, tokenizer = load_lab_policy(directory)
-    problems = lab_problems("test", max(num_greedy, num_sampled))
-    greedy = sample_problems(policy, tokenizer, problems[:num_greedy])
-    sampled = sample_problems(
-        policy, tokenizer, problems[:num_sampled], num_samples=num_samples, temperature=1.0
-    )
+    problems = lab_problems("test", max(sizes.num_greedy, sizes.num_sampled))
+    few = problems[: sizes.num_sampled]
+    greedy = sample_problems(policy, tokenizer, problems)
+    drawn = sample_problems(policy, tokenizer, few, num_samples=sizes.num_samples, temperature=1.0)
     return {
-        "greedy": greedy_figures(problems[:num_greedy], greedy),
-        "greedy_on_sampled": greedy_figures(problems[:num_sampled], greedy[:num_sampled]),
-        "sampled": sampled_figures(problems[:num_sampled], sampled),
+        "greedy": greedy_figures(problems, greedy),
+        "greedy_on_sampled": greedy_figures(few, greedy[: sizes.num_sampled]),
+        "sampled": sampled_figures(few, drawn),
     }

@@ -1,4 +1,4 @@
-"""Make the lab's policy: `python -m thr_probe.lab.recipe --out DIR`.
+"""Make the lab's policy: `python -m thr_probe.lab.recipe --out DIR`, or only `--measure DIR`.
 
 Trains a tokenizer and a small Qwen2 model on texts that are written while it learns, one seeded
 command on one CPU core, then measures the result on held-out problems and writes its card.
@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from thr_probe.lab.card import write_card, write_record
+from thr_probe.lab.measure import MeasureSizes, measure
 from thr_probe.lab.tokenizer import train_tokenizer
 from thr_probe.lab.training import RecipeSettings, new_policy, train
 
@@ -39,14 +42,21 @@ def save_policy(
     )
     stored.half().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    config_path = directory / "config.json"
-    config = json.loads(config_path.read_text())
-    config["dtype"] = "float32"
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    amend(directory / "config.json", dtype="float32")
+    # AutoTokenizer lays Qwen2's own splitting over every qwen2 tokenizer.json unless an (empty)
+    # auto_map is present; with it, the file is taken as it stands
+    amend(directory / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, None]})
+
+
+def amend(path: Path, **values: object) -> None:
+    """Set entries of a JSON file."""
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def make_policy(settings: RecipeSettings, directory: Path) -> None:
     """Train tokenizer and model; from update 250 on the directory holds a loadable policy."""
+    started = time.monotonic()
     tokenizer = train_tokenizer(num_texts=settings.tokenizer_texts, seed=settings.seed)
     policy = new_policy(settings, tokenizer)
 
@@ -56,8 +66,9 @@ def make_policy(settings: RecipeSettings, directory: Path) -> None:
         if update % SAVE_EVERY == 0 and update < settings.updates:
             save_whole(policy, tokenizer, directory)
 
-    train(policy, tokenizer, settings, report=report)
+    loss = train(policy, tokenizer, settings, report=report)
     save_whole(policy, tokenizer, directory)
+    write_record(directory, settings, loss=loss, seconds=time.monotonic() - started)
 
 
 def save_whole(
@@ -71,25 +82,33 @@ def save_whole(
     fresh.rename(directory)
 
 
-def parse_arguments(argv: Sequence[str] | None) -> tuple[Path, RecipeSettings]:
-    """One option per field of RecipeSettings, plus --out."""
+def argument_parser() -> argparse.ArgumentParser:
+    """One option per field of RecipeSettings and MeasureSizes, plus the directory."""
     parser = argparse.ArgumentParser(prog="python -m thr_probe.lab.recipe", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="directory of the new policy")
-    defaults = RecipeSettings()
-    for field in fields(RecipeSettings):
-        default = getattr(defaults, field.name)
-        parser.add_argument(
-            "--" + field.name.replace("_", "-"), type=type(default), default=default
-        )
-    values = vars(parser.parse_args(argv))
-    return values.pop("out"), RecipeSettings(**values)
+    directory = parser.add_mutually_exclusive_group(required=True)
+    directory.add_argument("--out", type=Path, help="directory of the new policy")
+    directory.add_argument(
+        "--measure", type=Path, help="only measure this policy, rewrite its card"
+    )
+    for defaults in (RecipeSettings(), MeasureSizes()):
+        for field in fields(defaults):
+            default = getattr(defaults, field.name)
+            option = "--" + field.name.replace("_", "-")
+            parser.add_argument(option, type=type(default), default=default)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the recipe."""
-    directory, settings = parse_arguments(argv)
+    given = vars(argument_parser().parse_args(argv))
     torch.set_num_threads(1)
-    make_policy(settings, directory)
+    settings = RecipeSettings(**{field.name: given[field.name] for field in fields(RecipeSettings)})
+    sizes = MeasureSizes(**{field.name: given[field.name] for field in fields(MeasureSizes)})
+    directory: Path = given["measure"] or given["out"]
+    if given["out"]:
+        make_policy(settings, directory)
+    write_card(directory, measure(directory, sizes))
+    sys.stderr.write(f"card: {directory / 'README.md'}\n")
 
 
 if __name__ == "__main__":
