@@ -60,6 +60,16 @@ def random_run(
 
 
 @pytest.fixture(scope="session")
+def finely_cut_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_run: Callable[..., Path],
+    random_group_list: list[dict[str, Any]],
+) -> Path:
+    """The same completions in parts of two groups, as a stream of many small tables."""
+    return make_run(tmp_path_factory.mktemp("cut") / "run", random_group_list, groups_per_part=2)
+
+
+@pytest.fixture(scope="session")
 def random_tokens(random_run: Path) -> pd.DataFrame:
     """Every token of the mixed groups of `random_run`, one row each, straight from the files."""
     parts = sorted((random_run / "scores" / "default").glob("part-*.parquet"))
