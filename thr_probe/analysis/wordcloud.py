@@ -102,7 +102,8 @@ def thr_wordcloud(
     ranked = _ranked(totals, options)
     reason = stream.empty_reason()
     if reason is None and ranked.empty:
-        reason = f"No token type with a letter occurs {counted(options.min_count, 'time')} or more."
+        often = f" and {options.min_count} or more occurrences" if options.min_count > 1 else ""
+        reason = f"No token type with a letter{often} has a mean THR above or below 0."
     if reason is not None:
         return empty_analysis("wordcloud", reason, facts)
     sums = _sums(stream, types, ranked["type"].to_numpy())

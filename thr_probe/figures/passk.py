@@ -61,7 +61,7 @@ def plot_pass_at_k(analysis: Analysis, *, venue: str = "neurips") -> Figure:
                 # side by side on the log axis, so that whiskers do not cover each other
                 dodge = 2.0 ** (0.07 * (index - len(splits) / 2))
                 _draw_split(axes, part, dodge, _SPLIT_STYLES[(index - 1) % len(_SPLIT_STYLES)])
-        _label(axes, sorted(curve["k"].unique()))
+        _label(axes, sorted({int(k) for k in curve["k"]}))
         if len(splits) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
     return figure

@@ -64,7 +64,7 @@ def _unit(splits: pd.DataFrame) -> tuple[float, str]:
 
 def _draw_splits(axes: Axes, splits: pd.DataFrame, scale: float) -> None:
     for position, row in enumerate(splits.to_dict("records")):
-        _point(axes, position, row, scale, size=4.5)
+        _point(axes, float(position), row, scale, size=4.5)
     axes.set_xticks(range(len(splits)), splits["split"], rotation=90)
     axes.set_xlim(-0.6, len(splits) - 0.4)
     high = scale * np.nanmax(splits[["value", "high"]].to_numpy())

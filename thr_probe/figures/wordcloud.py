@@ -160,6 +160,8 @@ def _pack(
 
     Corners lie on a grid of one point; the distance counts heights more, as panels are wide.
     """
+    if boxes.prod(axis=1).sum() > extent[0] * extent[1]:
+        return None
     placed: list[tuple[float, float, float, float]] = []
     for width, height in boxes:
         columns, rows = int(extent[0] - width), int(extent[1] - height)
@@ -226,12 +228,14 @@ def _title(table: pd.DataFrame, sign: str, num_types: object, cloud: Sequence[Pl
 
 @cache
 def _ink(word: str, font_path: str) -> Bbox:
-    """The box of a word's ink relative to its pen position on the baseline, at font size 1."""
+    """A box around a word's ink and its pen position on the baseline, at font size 1."""
     vertices, codes = text_to_path.get_text_path(
         FontProperties(fname=font_path), word, ismath=False
     )
-    box = Outline(vertices, codes).get_extents()
-    return Bbox(box.get_points() / text_to_path.FONT_SCALE)
+    # control points: they enclose the curves, and closing points have no place of their own
+    outline = np.asarray(vertices)[np.asarray(codes) != Outline.CLOSEPOLY].reshape(-1, 2)
+    corners = [outline.min(axis=0, initial=0), outline.max(axis=0, initial=0)]
+    return Bbox(np.asarray(corners) / text_to_path.FONT_SCALE)
 
 
 def _drawable(words: Sequence[str], font_path: str) -> list[str]:
