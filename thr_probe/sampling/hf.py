@@ -95,6 +95,7 @@ class _Decoding:
         self, policy: Policy, rows: Sequence[tuple[Prompt, int]], settings: SamplingSettings
     ) -> None:
         self.policy, self.settings = policy, settings
+        self.known = inspect.signature(policy.model.forward).parameters
         device = policy.device
         lengths = torch.tensor([len(prompt.token_ids) for prompt, _ in rows], device=device)
         self.limit_R = torch.full_like(lengths, settings.max_new_tokens)
@@ -142,11 +143,9 @@ class _Decoding:
     def _forward(
         self, ids: Int64[Tensor, "B L"], mask: Tensor, position: Int64[Tensor, "B L"]
     ) -> Float[Tensor, "B V"]:
-        model = self.policy.model
-        known = inspect.signature(model.forward).parameters
         options = {"position_ids": position, "logits_to_keep": 1}
-        options = {name: value for name, value in options.items() if name in known}
-        logits: Tensor = model(
+        options = {name: value for name, value in options.items() if name in self.known}
+        logits: Tensor = self.policy.model(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=self.cache,
