@@ -1,4 +1,4 @@
-"""Pass@K against counting every subset, against exact rational arithmetic, and by its properties."""
+"""Pass@K against counting every subset, exact rational arithmetic, and its properties."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_the_interval_is_that_of_resampling_question_by_question() -> None:
 
 
 def test_resamples_without_any_denominator_are_left_out() -> None:
-    # two of three questions have no correct completion: about (2/3)^3 = 30 % of resamples miss the third
+    # two of three questions have no denominator: (2/3)^3 = 30 % of resamples miss the third
     numerator, denominator = [0.0, 0.0, 3.0], [0.0, 0.0, 4.0]
     weights_BP = question_weights(3, seed=0, num_resamples=500)
     draws = naive_draws(numerator, denominator, weights_BP)
@@ -116,7 +116,7 @@ def test_the_interval_scales_with_the_data_and_stays_within_the_range_of_questio
 
 @pytest.mark.parametrize("num_questions", [30, 100])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(num_questions: int) -> None:
-    # tokens of one question are alike: its share of hits is drawn once, from Beta(6, 14) of mean 0.3
+    # tokens of one question are alike: their share of hits is drawn once, mean 0.3
     rng = np.random.default_rng(11)
     covered_by_questions, covered_by_tokens, repeats = 0, 0, 400
     weights_BP = question_weights(num_questions, seed=2, num_resamples=400)
