@@ -11,7 +11,13 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from thr_probe.analysis.density import check_style
 from thr_probe.analysis.result import Analysis
@@ -53,19 +59,18 @@ def plot_density(analysis: Analysis, *, style: str = "paper", venue: str = "neur
             label_panel(axes, letter, split)
             rows = curve[curve["split"] == split]
             if rows.empty:
-                axes.text(
-                    0.5, 0.5, f"no {split} completions", ha="center", transform=axes.transAxes
-                )
-            elif style == "paper":
+                _say_absent(axes, split)
+                continue
+            if style == "paper":
                 _draw_linear(axes, rows)
             else:
                 scale = float(str(analysis.facts["asinh_scale"]))
                 _draw_asinh(axes, rows, scale, narrow=width > 4)
             _mark_tau(axes, analysis)
             axes.set_xlabel(r"THR / $\tau$" if analysis.facts["normalize"] == "tau" else "THR")
-        for axes in panels[: 1 if width > 4 else 2]:
-            axes.set_ylabel("density" if style == "paper" else "fraction of tokens")
-        _share_axes(panels[0], panels[1])
+            if split == "correct" or width < 4:
+                axes.set_ylabel("density" if style == "paper" else "fraction of tokens")
+        _share_limits([axes for axes in panels[:2] if axes.lines])
         label_panel(panels[2], "c", "concentration")
         _draw_concentration(panels[2], analysis.curves["concentration"])
         figure.legend(
@@ -89,12 +94,15 @@ def _draw_linear(axes: Axes, rows: pd.DataFrame) -> None:
     )
     axes.set_xlim(float(thr[0]), float(thr[-1]))
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_number))
 
 
 def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float, *, narrow: bool) -> None:
     edges = np.append(rows["left"].to_numpy(), rows["right"].iloc[-1])
     fraction = rows["fraction"].to_numpy()
-    floor = 10 ** np.floor(np.log10(fraction[fraction > 0].min()))
+    floor = 10 ** np.floor(np.log10(fraction[fraction > 0].min()) - 0.3)
     axes.set_xscale("asinh", linear_width=scale)
     axes.set_yscale("log")
     half = len(fraction) // 2
@@ -114,26 +122,39 @@ def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float, *, narrow: bool) -
     axes.stairs(high, edges, baseline=low, fill=True, color=BLACK, alpha=0.3, linewidth=0)
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(bottom=floor)
-    decades = _decades(float(edges[-1]), scale)
-    labelled = decades[-1:] if narrow else [decades[len(decades) // 2], decades[-1]]
-    axes.xaxis.set_major_locator(FixedLocator([0.0, *labelled, *(-at for at in labelled)]))
+    largest = float(edges[-1])
+    axes.xaxis.set_major_locator(FixedLocator(_labelled_ticks(largest, scale, narrow=narrow)))
+    decades = _decades(largest, scale)
     axes.xaxis.set_minor_locator(FixedLocator([sign * at for at in decades for sign in (-1, 1)]))
-    axes.xaxis.set_major_formatter(FuncFormatter(_signed_power))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _decades(largest: float, scale: float) -> list[float]:
-    """The powers of ten between the scale and the largest |THR|, the largest of them at least."""
+    """The powers of ten between the scale and the largest |THR|."""
     top = int(np.floor(np.log10(largest)))
-    bottom = min(top, int(np.ceil(np.log10(scale))))
-    return [10.0**exponent for exponent in range(bottom, top + 1)]
+    return [10.0**exponent for exponent in range(int(np.ceil(np.log10(scale))), top + 1)]
 
 
-def _signed_power(value: float, _position: int) -> str:
-    if value == 0:
-        return "0"
-    sign = "-" if value < 0 else ""
-    return f"${sign}10^{{{round(np.log10(abs(value)))}}}$"
+def _labelled_ticks(largest: float, scale: float, *, narrow: bool) -> list[float]:
+    """0 and one or two round numbers on either side, where they have room beside the 0."""
+    top = 10 ** np.floor(np.log10(largest))
+    rounds = [top, *(digit * top for digit in (2.0, 5.0) if digit * top <= largest)]
+    reach = np.arcsinh(largest / scale)
+    outer = next((at for at in rounds if np.arcsinh(at / scale) > 0.6 * reach), rounds[-1])
+    decades = _decades(largest, scale)
+    sides = [outer] if narrow or len(decades) < 4 else [decades[len(decades) // 2], outer]
+    return [0.0, *sides, *(-at for at in sides)]
+
+
+def _number(value: float, _position: int | None = None) -> str:
+    """A tick label without the exponent that matplotlib would put outside the axis."""
+    if value == 0 or 1e-3 < abs(value) < 1e4:
+        return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    mantissa, exponent = f"{value:.0e}".split("e")
+    factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa}\!\times\!")
+    return f"${factor}10^{{{int(exponent)}}}$"
 
 
 def _fill(*, positive: bool) -> dict[str, Any]:
@@ -157,12 +178,18 @@ def _mark_tau(axes: Axes, analysis: Analysis) -> None:
             axes.axvline(at, color=BLACK, linestyle=":", linewidth=0.7, zorder=1)
 
 
-def _share_axes(first: Axes, second: Axes) -> None:
-    """The same limits in both panels, so that they can be compared."""
-    highest = max(first.get_ylim()[1], second.get_ylim()[1])
-    lowest = min(first.get_ylim()[0], second.get_ylim()[0])
-    for axes in (first, second):
-        axes.set_ylim(lowest, highest)
+def _say_absent(axes: Axes, split: str) -> None:
+    """A split without completions: a sentence, no axis."""
+    axes.text(0.5, 0.5, f"no {split} completions", ha="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _share_limits(panels: list[Axes]) -> None:
+    """The same vertical limits in all panels, so that they can be compared."""
+    limits = np.array([axes.get_ylim() for axes in panels])
+    for axes in panels:
+        axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
 
 
 def _draw_concentration(axes: Axes, curve: pd.DataFrame) -> None:
@@ -183,7 +210,15 @@ def _draw_concentration(axes: Axes, curve: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(FixedLocator([1e-4, 1e-2, 1]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="upper left", borderaxespad=0, handlelength=2.2)
+    # white behind the text: a steep curve may leave no corner free
+    axes.legend(
+        loc="best",
+        borderaxespad=0.1,
+        handlelength=2.2,
+        frameon=True,
+        framealpha=0.9,
+        edgecolor="none",
+    )
 
 
 def _legend_handles(analysis: Analysis) -> list[Patch | Line2D]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -89,8 +89,9 @@ def _draw_averages(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(range(len(splits)), [_split_label(split) for split in splits])
     axes.set_ylim(len(splits) - 0.5, -0.5)
     axes.set_xlabel("tokens retained")
+    axes.set_xlim(max(axes.get_xlim()[0], -0.01), min(axes.get_xlim()[1], 1.01))
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%"))
 
 
 def _split_label(split: str) -> str:
