@@ -81,6 +81,18 @@ def test_one_completion_per_question_is_one_point(
     assert_allclose(figure.axes[0].lines[0].get_xydata(), [[1, 0.5]])
 
 
+def test_a_curve_at_zero_says_that_nothing_is_correct(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    (axes,) = plot_pass_at_k(analysis_of(make_run, tmp_path / "run", {"amc": ["00", "00"]})).axes
+    assert [text.get_text() for text in axes.texts] == ["no completion is correct"]
+    assert_allclose(axes.lines[0].get_ydata(), [0, 0])
+    low, high = axes.get_ylim()
+    assert low == 0 < high
+    some = plot_pass_at_k(analysis_of(make_run, tmp_path / "some", {"amc": ["01", "00"]}))
+    assert not some.axes[0].texts
+
+
 def test_a_run_without_completions_is_drawn_as_a_sentence(
     tmp_path: Path, make_run: Callable[..., Path]
 ) -> None:

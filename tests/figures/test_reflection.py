@@ -93,6 +93,19 @@ def test_the_unit_of_a_run_without_ids_is_on_the_axis(
     assert drawn_points(right)[CORRECT["color"]] == [750.0]
 
 
+def test_a_log_axis_of_less_than_two_decades_still_has_numbers(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    path = run_of(make_run, tmp_path / "run", [("wait so so so", "wait but so"), ("so", "so")])
+    figure = plot_reflection(reflection_ratio(read_run(path)))
+    figure.canvas.draw()
+    right = figure.axes[1]
+    low, high = right.get_ylim()
+    ticks = [text for text in right.get_yticklabels() if low <= text.get_position()[1] <= high]
+    assert [text.get_text() for text in ticks] == ["10", "20", "50"]
+    assert not any(text.get_text() for text in right.get_yticklabels(minor=True))
+
+
 def test_a_narrow_figure_draws_the_most_frequent_words_and_counts_the_others(
     tmp_path: Path, make_run: Callable[..., Path]
 ) -> None:

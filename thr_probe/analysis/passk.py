@@ -105,13 +105,14 @@ def pass_at_k_curve(
         ignore_index=True,
     )[["split", "k", "value", "low", "high", "num_questions"]]
     weights_BP = question_weights(counts["prompt_id"].nunique(), seed=seed)
+    where = "Bands" if len(parts) == 1 else "Band and whiskers"
     facts |= _facts(counts, ks) | interval_facts(weights_BP, seed)
     return Analysis(
         name="passk",
         summary=_summary(curve, parts, seed),
         curves={"curve": curve},
         facts=facts,
-        caption=f"{_caption(curve, counts)} {interval_sentence('Band and whiskers', weights_BP)}",
+        caption=f"{_caption(curve, counts)} {interval_sentence(where, weights_BP)}",
     )
 
 

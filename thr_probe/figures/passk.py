@@ -61,6 +61,9 @@ def plot_pass_at_k(analysis: Analysis, *, venue: str = "neurips") -> Figure:
                 # side by side on the log axis, so that whiskers do not cover each other
                 dodge = 2.0 ** (0.07 * (index - len(splits) / 2))
                 _draw_split(axes, part, dodge, _SPLIT_STYLES[(index - 1) % len(_SPLIT_STYLES)])
+        if (curve["value"] == 0).all():
+            text = "no completion is correct"
+            axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         _label(axes, sorted({int(k) for k in curve["k"]}))
         if len(splits) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)

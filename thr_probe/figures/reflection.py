@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -89,7 +89,11 @@ def _draw_words(axes: Axes, words: pd.DataFrame, shown: list[str], scale: float)
     axes.set_xticks(range(len(shown)), shown, rotation=90)
     axes.set_xlim(-0.6, len(shown) - 0.4)
     axes.tick_params(axis="x", length=0)
+    # over less than two decades the powers of ten alone would leave an axis almost without numbers
+    steps = (1.0,) if axes.get_ylim()[1] > 100 * foot else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     handles = [
         Line2D([], [], linestyle="", markersize=3, label=split, **_marker(split))
         for split in ("correct", "incorrect")
