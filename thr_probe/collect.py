@@ -121,7 +121,7 @@ def collect(
     )
     problem_set = load_problems(
         config.dataset,
-        template=config.template,
+        template=template_of(config),
         question_column=config.question_column,
         answer_column=config.answer_column,
         max_prompts=config.max_prompts,
@@ -157,6 +157,11 @@ def check_same_options(run_path: Path, config: CollectConfig) -> None:
             f"{path}: the run was started with other options: {'; '.join(changed)}",
             "resume with the same options, or start another run with another -o",
         )
+
+
+def template_of(config: CollectConfig) -> str | None:
+    """The template asked for; the lab's policy reads its own, whatever the problems are."""
+    return config.template or ("lab" if config.model == "lab" else None)
 
 
 def tokenized(

@@ -50,7 +50,7 @@ class ScoringConfig:
     dtype: str = option(
         "auto", "float32, bfloat16, or auto: bfloat16 on CUDA, else float32.", panel=POLICY
     )
-    batch_tokens: int = option(16384, "Tokens per forward batch.", panel=POLICY)
+    batch_tokens: int = option(32768, "Tokens per forward batch.", panel=POLICY)
     vocab: str = option("full", "Route of THR, both exact: full or pairwise.", panel=THR)
     chunk_size: int = option(1024, "Completion tokens per chunk of logits.", panel=THR)
     beta: float = option(1.0, "Factor of the threshold tau; -inf keeps every token.", panel=THR)
@@ -72,7 +72,7 @@ class CollectConfig(ScoringConfig):
     )
     template: str | None = option(
         None,
-        "Prompt template: lab for the lab, else qwen-boxed; or abel, plain, chat.",
+        "qwen-boxed, abel, plain, chat or lab; unset: lab for the lab, else qwen-boxed.",
         panel=PROBLEMS,
     )
     question_column: str | None = option(

@@ -69,7 +69,7 @@ def shown(analyses: Mapping[str, Analysis]) -> list[str]:
         "exploitation (THR > 0), the others towards exploration.",
         f"They are mostly where the policy has a choice: in the median completion "
         f"{percent('overlap', 'median_overlap')} of them are also its highest-entropy tokens "
-        f"(chance: {percent('overlap', 'chance_level')}), and Pass@{largest} of "
+        f"(chance: {percent('overlap', 'mean_chance')}), and Pass@{largest} of "
         f"{percent('passk', f'pass_at_{largest}')} against Pass@1 of "
         f"{percent('passk', 'pass_at_1')} is the room there is to explore.",
     ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thr_probe.cli.output import Format, FormatOption, print_rows
 from thr_probe.cli.shell import command_line, quoted, stderr
+
+if TYPE_CHECKING:
+    from thr_probe.analysis.result import Analysis
 
 analyze_app = typer.Typer(
     no_args_is_help=True,
@@ -132,12 +135,15 @@ def passk_command(
         list[int] | None,
         typer.Option("--k", help="A value of K; may be repeated.", show_default="1, 2, 4 ... n"),
     ] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="Curves apart by dataset, level or none; auto: by dataset.")
+    ] = "auto",
     seed: SeedOption = 0,
     venue: VenueOption = "neurips",
     format: FormatOption = Format.HUMAN,
 ) -> None:
     """Unbiased Pass@K for K = 1, 2, 4 ... n."""
-    _analyze("passk", run, out, format, venue, seed=seed, ks=k or None)
+    _analyze("passk", run, out, format, venue, seed=seed, ks=k or None, by=by)
 
 
 @analyze_app.command("all")
@@ -203,10 +209,22 @@ def _analyze(
     )
     if analysis.empty_reason:
         stderr().print(f"nothing to draw: {analysis.empty_reason}")
-    rows = analysis.summary.to_dict("records")
-    print_rows([{str(key): value for key, value in row.items()} for row in rows], style)
+    print_rows(_result(analysis), style)
     for path in paths:
         stderr().print(str(path))
+
+
+def _result(analysis: Analysis) -> list[dict[str, object]]:
+    """The table to print: of the word cloud the ranked tokens, of the others the summary."""
+    if analysis.name != "wordcloud":
+        tables = {"": analysis.summary}
+    else:
+        tables = {sign: analysis.curves[sign] for sign in ("positive", "negative")}
+    return [
+        {**({"sign": name} if name else {}), **{str(key): value for key, value in row.items()}}
+        for name, table in tables.items()
+        for row in table.to_dict("records")
+    ]
 
 
 def _warn_if_incomplete(run: Path, *, complete: bool) -> None:
