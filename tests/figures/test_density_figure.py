@@ -88,6 +88,24 @@ def test_thr_in_units_of_tau_is_labelled_and_marked_at_one(
     assert_printable(figure)
 
 
+@pytest.mark.parametrize(("scale", "tau"), [(1e8, 1e7), (1e-9, 1e-10), (1.0, -0.5)])
+@pytest.mark.parametrize("style", ["paper", "diagnostic"])
+def test_thr_of_any_size_and_without_a_positive_threshold_is_legible(
+    tmp_path: Path,
+    make_run: Callable[..., Path],
+    assert_printable: Callable[[Figure], None],
+    scale: float,
+    tau: float,
+    style: str,
+) -> None:
+    thr = [float(np.float32(scale * value)) for value in (0.01, -0.3, 1.0, 4.0)]
+    completions = [{"correct": True, "thr": thr}, {"correct": False, "thr": thr[:3]}]
+    run = make_run(tmp_path / "run", [{"tau": tau, "completions": completions}])
+    analysis = thr_density(read_run(run))
+    assert ("no group has a positive threshold" in analysis.caption) == (tau < 0)
+    assert_printable(plot_density(analysis, style=style))
+
+
 def test_without_incorrect_completions_the_panel_says_so(
     tmp_path: Path, make_run: Callable[..., Path]
 ) -> None:

@@ -25,15 +25,19 @@ def density_caption(analysis: Analysis, style: str) -> str:
         "diagnostic": rf"bins are uniform in $\mathrm{{asinh}}(\mathrm{{THR}}/{scale})$, "
         "and the vertical axis is logarithmic",
     }[style]
-    lines = r"at $\pm 1$" if facts["normalize"] == "tau" else r"at plus and minus the median $\tau$"
+    lines = (
+        r"dotted lines at $\pm 1$"
+        if facts["normalize"] == "tau"
+        else r"dotted lines at plus and minus the median $\tau$"
+    )
     if not math.isfinite(analysis.value("median_tau").value):
-        lines = "nowhere (no group has a positive threshold)"
+        lines = "no group has a positive threshold to be marked"
     tops = [latex_percent(analysis.value(f"top_{share}_mass")) for share in (1, 5, 20)]
     return _sentences(
         f"Distribution of token-level {unit} in correct (a) and incorrect (b) completions: "
         f"{_counts(analysis)}",
         f"Blue is {unit} above 0 (exploitation), hatched vermilion below 0 (exploration); {axis}; "
-        f"dotted lines {lines}",
+        f"{lines}",
         f"Dominant ({_THR} above the threshold of the group) are "
         f"{latex_percent(analysis.value('dominant_share'))} of the tokens; "
         f"{latex_percent(analysis.value('positive_share'))} have a positive THR"
