@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from thr_probe.analysis.density import thr_density
+from thr_probe.analysis.density import density_in_style, thr_density
 from thr_probe.analysis.overlap import thr_entropy_overlap
 from thr_probe.analysis.passk import pass_at_k_curve
 from thr_probe.analysis.reflection import reflection_ratio
@@ -47,7 +47,7 @@ class Outcome:
 def _density(
     run: Run, *, style: str = "paper", venue: str, **options: Any
 ) -> tuple[Analysis, Figure]:
-    analysis = thr_density(run, **options)
+    analysis = density_in_style(thr_density(run, **options), style)
     return analysis, plot_density(analysis, style=style, venue=venue)
 
 
