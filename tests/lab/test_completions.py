@@ -12,6 +12,7 @@ import pytest
 from thr_probe.lab import completions, writing
 from thr_probe.lab.completions import TrainingText, training_text
 from thr_probe.lab.measure import has_reflection
+from thr_probe.lab.mix import FIRST_MIX, LAB_MIX, Mix
 from thr_probe.lab.problems import worded_tasks
 from thr_probe.lab.tasks import Kind, Task
 
@@ -23,10 +24,13 @@ CALCULATION = re.compile(
 SIGNS = {"plus": "+", "and": "+", "minus": "-", "less": "-", "times": "*", "by": "*"}
 
 
-def drawn(num: int = NUM_TEXTS, seed: int = 0) -> list[tuple[Task, TrainingText]]:
+def drawn(
+    num: int = NUM_TEXTS, seed: int = 0, mix: Mix = LAB_MIX
+) -> list[tuple[Task, TrainingText]]:
     rng = random.Random(seed)
     return [
-        (task, training_text(task, rng)) for task, _ in islice(worded_tasks("train", seed), num)
+        (task, training_text(task, rng, mix))
+        for task, _ in islice(worded_tasks("train", seed, mix), num)
     ]
 
 
@@ -58,10 +62,11 @@ def test_every_text_ends_in_one_box_with_the_gold_answer(texts) -> None:
         assert text.text.count("\\boxed{") == 1
 
 
-def test_wrong_results_on_purpose_stay_under_five_percent_of_the_steps(texts) -> None:
-    steps = sum(text.num_steps for _, text in texts)
-    wrong = sum(text.num_wrong for _, text in texts)
-    assert 0 < wrong / steps < 0.05
+@pytest.mark.parametrize("mix", [FIRST_MIX, LAB_MIX], ids=["first", "lab"])
+def test_wrong_results_on_purpose_stay_under_five_percent_of_the_steps(mix: Mix) -> None:
+    written = [text for _, text in drawn(600, seed=8, mix=mix)]
+    share = sum(text.num_wrong for text in written) / sum(text.num_steps for text in written)
+    assert 0 < share < 0.05
 
 
 def test_the_counted_noise_is_what_reading_the_texts_back_finds(texts) -> None:
@@ -76,9 +81,8 @@ def test_the_counted_noise_is_what_reading_the_texts_back_finds(texts) -> None:
 
 def test_without_slips_and_short_guesses_every_result_holds(monkeypatch) -> None:
     monkeypatch.setattr(writing, "SLIP_SHARE", 0.0)
-    monkeypatch.setattr(completions, "SHORT_SHARE", 0.0)
-    monkeypatch.setattr(completions, "WIDE_SHORT_SHARE", 0.0)
-    for _, text in drawn(400, seed=2):
+    careful = Mix(short_share=0.0, wide_short_share=0.0)
+    for _, text in drawn(400, seed=2, mix=careful):
         assert text.num_wrong == 0
         assert wrong_calculations(text.text)[1] == 0, text.text
 
@@ -100,7 +104,7 @@ def test_guesses_close_in_and_end_at_the_number() -> None:
         tries = completions.guesses(rng, unknown)
         assert tries[-1] == unknown
         assert unknown not in tries[:-1]
-        assert 1 <= len(tries) <= 4
+        assert 1 <= len(tries) <= LAB_MIX.max_misses + 1
         assert min(tries) >= 1
 
 

@@ -88,14 +88,14 @@ def test_the_first_problems_are_these() -> None:
         LabProblem(
             kind="equation",
             level="2",
-            question="Find the number: 9 times it plus 81 is 477.",
-            answer="44",
+            question="Find x: 3 * x + 16 = 184.",
+            answer="56",
         ),
         LabProblem(
             kind="chain",
-            level="2",
-            question="Begin at 87, multiply by 5, then plus 19. Where do you end?",
-            answer="454",
+            level="3",
+            question="Begin at 48, plus 20, increase it by 23, then add 93. Where do you end?",
+            answer="184",
         ),
     ]
 

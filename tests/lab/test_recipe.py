@@ -15,10 +15,27 @@ from thr_probe.lab import measure, recipe
 from thr_probe.lab.card import TARGETS, card_text
 from thr_probe.lab.problems import lab_problems
 from thr_probe.lab.tokenizer import train_tokenizer
-from thr_probe.lab.training import RecipeSettings, batches, completion_loss, new_policy
+from thr_probe.lab.training import (
+    RecipeSettings,
+    batches,
+    completion_loss,
+    new_policy,
+    stages,
+)
 
 TINY = [
-    *("--updates", "4", "--batch-size", "4", "--hidden-size", "32", "--num-layers", "1"),
+    *(
+        "--updates",
+        "3",
+        "--final-updates",
+        "2",
+        "--batch-size",
+        "4",
+        "--hidden-size",
+        "32",
+        "--num-layers",
+        "1",
+    ),
     *("--tokenizer-texts", "200", "--num-greedy", "8", "--num-sampled", "4", "--num-samples", "8"),
 ]
 
@@ -55,7 +72,7 @@ def test_weights_are_stored_as_float16_and_read_as_float32(tiny_runs: list[Path]
 def test_the_card_names_command_seed_licence_and_every_target(tiny_runs: list[Path]) -> None:
     card = (tiny_runs[0] / "README.md").read_text()
     assert "license: apache-2.0" in card
-    assert "--out DIR --updates 4" in card
+    assert "--out DIR --updates 3 --final-updates 2" in card
     assert "--seed 0" in card
     for target in TARGETS:
         assert f"| {target.name} | {target.wanted} |" in card
@@ -66,7 +83,7 @@ def test_the_loss_covers_completion_tokens_only() -> None:
     settings = RecipeSettings(batch_size=4, hidden_size=32, num_layers=1)
     tokenizer = train_tokenizer(num_texts=200, seed=0)
     policy = new_policy(settings, tokenizer).eval()
-    token_ids, labels = next(batches(tokenizer, settings))
+    token_ids, labels = next(batches(tokenizer, stages(settings)[1], size=4))
     total, counted = 0.0, 0
     for row, wanted in zip(token_ids, labels, strict=True):
         logprobs = functional.log_softmax(policy(row[None]).logits[0], dim=-1)
@@ -85,7 +102,7 @@ def test_the_loss_covers_completion_tokens_only() -> None:
 
 def test_other_seeds_give_other_texts_and_weights() -> None:
     tokenizer = train_tokenizer(num_texts=200, seed=0)
-    streams = [batches(tokenizer, RecipeSettings(batch_size=4, seed=seed)) for seed in (0, 1)]
+    streams = [batches(tokenizer, stages(RecipeSettings(seed=seed))[0], size=4) for seed in (0, 1)]
     first, second = (next(stream)[0] for stream in streams)
     assert first.tolist() != second.tolist()
 

@@ -182,7 +182,8 @@ def card_text(record: dict[str, Any]) -> str:
         command_line(settings),
         "```",
         "",
-        f"{settings['updates']} AdamW updates of {settings['batch_size']} texts each, on one CPU "
+        f"{settings['updates']} + {settings['final_updates']} AdamW updates of "
+        f"{settings['batch_size']} texts each (two stages, `thr_probe/lab/mix.py`), on one CPU "
         f"core in {record['seconds'] / 60:.0f} minutes (core shared with other work), last mean "
         f"loss {record['loss']:.3f} nats per completion token. Made with {made_with}. Hidden size "
         f"{settings['hidden_size']}, {settings['num_layers']} layers, tied embeddings, byte-level "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from thr_probe.lab.mix import LAB_MIX, Mix
 from thr_probe.lab.tasks import Kind, Task, apply
 from thr_probe.lab.writing import (
     CHECK_SHARE,
@@ -18,9 +19,6 @@ from thr_probe.lab.writing import (
 )
 
 OPENINGS = ("let me see,", "ok,", "first,", "well,", "", "", "")
-LEAP_SHARE = 0.12
-SHORT_SHARE = 0.55
-WIDE_SHORT_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +33,21 @@ class TrainingText:
     """Of these, wrong on purpose."""
 
 
-def write_chain(draft: Draft, task: Task) -> None:
+def write_chain(draft: Draft, task: Task, mix: Mix) -> None:
     """One step after the other; two additions or subtractions are sometimes taken at once."""
     value, index = task.numbers[0], 0
     steps = list(zip(task.operations, task.numbers[1:], strict=True))
     while index < len(steps):
         operation, number = steps[index]
         pair = steps[index : index + 2]
-        if len(pair) == 2 and all(sign != "*" for sign, _ in pair) and draft.chance(LEAP_SHARE):
+        if len(pair) == 2 and all(sign != "*" for sign, _ in pair) and draft.chance(mix.leap_share):
             value = write_leap(draft, value, pair)
             index += 2
             continue
         if operation != "*":
             value = compute(draft, value, operation, number)
         elif number > 9:
-            value = write_product(draft, value, number, short_share=WIDE_SHORT_SHARE)
+            value = write_product(draft, value, number, short_share=mix.wide_short_share)
         else:
             value = multiply_small(draft, value, number)
         index += 1
@@ -68,21 +66,21 @@ def write_leap(draft: Draft, value: int, pair: list[tuple[str, int]]) -> int:
     return result
 
 
-def write_product_task(draft: Draft, task: Task) -> None:
+def write_product_task(draft: Draft, task: Task, mix: Mix) -> None:
     """The competing strategies: the short way is the likeliest and the hardest to get right."""
-    value = write_product(draft, task.numbers[0], task.numbers[1], short_share=SHORT_SHARE)
+    value = write_product(draft, task.numbers[0], task.numbers[1], short_share=mix.short_share)
     if task.level < 3:
         return
     compute(draft, value, task.operations[1], task.numbers[2])
 
 
-def guesses(rng: random.Random, unknown: int) -> list[int]:
+def guesses(rng: random.Random, unknown: int, mix: Mix = LAB_MIX) -> list[int]:
     """Guesses that close in on the unknown from where the last one missed; the last is right."""
     spread = max(2.0, 0.22 * unknown)
     tries = [max(2, round(rng.gauss(unknown, spread)))]
     while tries[-1] != unknown:
         gap = unknown - tries[-1]
-        if len(tries) >= 3 or rng.random() < 0.6:
+        if len(tries) >= mix.max_misses or rng.random() < mix.hit_share:
             tries.append(unknown)
             continue
         step = rng.randint(1, max(1, abs(gap) + abs(gap) // 3))
@@ -112,11 +110,11 @@ def compute_trial(draft: Draft, asked: str, result: int) -> int:
     return result
 
 
-def write_guesses(draft: Draft, task: Task) -> None:
+def write_guesses(draft: Draft, task: Task, mix: Mix) -> None:
     """Guess and check: try, compare with the target, try again."""
     target = task.numbers[-1]
     draft.say("try", "guess", "let me try", "start with")
-    for guess in guesses(draft.rng, task.answer):
+    for guess in guesses(draft.rng, task.answer, mix):
         draft.say(f"{guess}:")
         value = write_trial(draft, task, guess)
         if value == target:
@@ -149,12 +147,12 @@ def write_undone(draft: Draft, task: Task) -> None:
         draft.say("correct.", "that fits.", "good.")
 
 
-def write_series(draft: Draft, task: Task) -> None:
+def write_series(draft: Draft, task: Task, mix: Mix) -> None:
     """A running sum over the listed numbers, or first plus last, times their number, halved."""
     terms, first, growth = task.numbers
     numbers = [first + growth * index for index in range(terms)]
-    if draft.chance(0.7):
-        draft.say("the numbers are", "in order:", "list them:", "we add")
+    if draft.chance(mix.list_share):
+        draft.say(*mix.list_words)
         draft.say(", ".join(map(str, numbers)))
         draft.stop()
         accumulate(draft, numbers)
@@ -175,19 +173,19 @@ def write_series(draft: Draft, task: Task) -> None:
     draft.num_steps += 1
 
 
-def training_text(task: Task, rng: random.Random) -> TrainingText:
+def training_text(task: Task, rng: random.Random, mix: Mix = LAB_MIX) -> TrainingText:
     """A completion for a task, from its opening to the box."""
     draft = Draft(rng)
     draft.say(*OPENINGS)
     if task.kind is Kind.CHAIN:
-        write_chain(draft, task)
+        write_chain(draft, task, mix)
     elif task.kind is Kind.PRODUCT:
-        write_product_task(draft, task)
+        write_product_task(draft, task, mix)
     elif task.kind is Kind.SERIES:
-        write_series(draft, task)
-    elif task.level < 3 and draft.chance(0.25):
+        write_series(draft, task, mix)
+    elif task.level < 3 and draft.chance(mix.undo_share):
         write_undone(draft, task)
     else:
-        write_guesses(draft, task)
+        write_guesses(draft, task, mix)
     close(draft, task.answer)
     return TrainingText(text=draft.text, num_steps=draft.num_steps, num_wrong=draft.num_wrong)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thr_probe.errors import UsageError
+from thr_probe.lab.mix import LAB_MIX, Mix
 from thr_probe.lab.tasks import KIND_BLOCK, SHARE_BOUNDS, Kind, Task, draw_task
 
 DEFAULT_NUM = 500
@@ -98,7 +99,7 @@ def question_text(task: Task, rng: random.Random) -> str:
     return rng.choice(frames).format(a=numbers[0], b=numbers[1], c=numbers[2])
 
 
-def worded_tasks(split: str, seed: int) -> Iterator[tuple[Task, str]]:
+def worded_tasks(split: str, seed: int, mix: Mix = LAB_MIX) -> Iterator[tuple[Task, str]]:
     """Endless (task, question) pairs of one split; each block of ten holds the same kinds."""
     if split not in SHARE_BOUNDS:
         raise UsageError(f"unknown lab split {split!r}", hint=f"one of {', '.join(SHARE_BOUNDS)}")
@@ -107,7 +108,7 @@ def worded_tasks(split: str, seed: int) -> Iterator[tuple[Task, str]]:
         block = list(KIND_BLOCK)
         rng.shuffle(block)
         for kind in block:
-            task = draw_task(rng, kind, split)
+            task = draw_task(rng, kind, split, mix)
             yield task, question_text(task, rng)
 
 

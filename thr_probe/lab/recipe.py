@@ -19,9 +19,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from thr_probe.lab.card import write_card, write_record
-from thr_probe.lab.measure import MeasureSizes, measure
+from thr_probe.lab.measure import MeasureSizes, load_lab_policy, measure
 from thr_probe.lab.tokenizer import train_tokenizer
-from thr_probe.lab.training import RecipeSettings, new_policy, train
+from thr_probe.lab.training import RecipeSettings, Stage, new_policy, stages, train
 
 SAVE_EVERY = 250
 
@@ -54,20 +54,34 @@ def amend(path: Path, **values: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def make_policy(settings: RecipeSettings, directory: Path) -> None:
-    """Train tokenizer and model; from update 250 on the directory holds a loadable policy."""
-    started = time.monotonic()
-    tokenizer = train_tokenizer(num_texts=settings.tokenizer_texts, seed=settings.seed)
-    policy = new_policy(settings, tokenizer)
+def run_stage(
+    policy: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    settings: RecipeSettings,
+    directory: Path,
+) -> float:
+    """Train one stage; from its update 250 on the directory holds a loadable policy."""
 
     def report(update: int, loss: float, seconds: float) -> None:
-        sys.stderr.write(f"update {update}/{settings.updates} loss {loss:.4f} {seconds:.0f} s\n")
+        sys.stderr.write(f"update {update}/{stage.updates} loss {loss:.4f} {seconds:.0f} s\n")
         sys.stderr.flush()
-        if update % SAVE_EVERY == 0 and update < settings.updates:
+        if update % SAVE_EVERY == 0 and update < stage.updates:
             save_whole(policy, tokenizer, directory)
 
-    loss = train(policy, tokenizer, settings, report=report)
+    loss = train(policy, tokenizer, stage, settings, report=report)
     save_whole(policy, tokenizer, directory)
+    return loss
+
+
+def make_policy(settings: RecipeSettings, directory: Path) -> None:
+    """Train tokenizer and model in two stages; the second starts from what the first saved."""
+    started = time.monotonic()
+    tokenizer = train_tokenizer(num_texts=settings.tokenizer_texts, seed=settings.seed)
+    first, second = stages(settings)
+    run_stage(new_policy(settings, tokenizer), tokenizer, first, settings, directory)
+    policy, _ = load_lab_policy(directory)
+    loss = run_stage(policy, tokenizer, second, settings, directory)
     write_record(directory, settings, loss=loss, seconds=time.monotonic() - started)
 
 

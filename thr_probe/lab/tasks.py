@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from thr_probe.lab.mix import LAB_MIX, Mix
+
 LARGEST_VALUE = 9999
 SHARE_BOUNDS = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
 
@@ -74,12 +76,12 @@ def chain_step(rng: random.Random, value: int) -> tuple[str, int]:
             return operation, number
 
 
-def chain_task(rng: random.Random) -> Task:
+def chain_task(rng: random.Random, mix: Mix) -> Task:
     """Start from numbers[0] and apply each operation in turn; level = number of operations."""
-    level = rng.choices((2, 3, 4, 5), weights=(15, 30, 30, 25))[0]
+    level = rng.choices((2, 3, 4, 5), weights=mix.chain_levels)[0]
     value = start = rng.randint(12, 99)
     numbers, operations = [start], ""
-    wide_at = rng.randrange(level) if level >= 4 and rng.random() < 0.5 else -1
+    wide_at = rng.randrange(level) if level >= 4 and rng.random() < mix.wide_share else -1
     for index in range(level):
         operation, number = chain_step(rng, value)
         if index == wide_at and value <= 99:
@@ -96,9 +98,9 @@ def chain_task(rng: random.Random) -> Task:
     )
 
 
-def product_task(rng: random.Random) -> Task:
+def product_task(rng: random.Random, mix: Mix) -> Task:
     """numbers[0] times numbers[1], at level 3 plus or minus numbers[2]."""
-    level = rng.choices((1, 2, 3), weights=(30, 35, 35))[0]
+    level = rng.choices((1, 2, 3), weights=mix.product_levels)[0]
     left = rng.randint(12, 99)
     right = rng.randint(12, 29) if level == 1 else rng.randint(23, 99)
     if level < 3:
@@ -119,12 +121,12 @@ def product_task(rng: random.Random) -> Task:
     )
 
 
-def equation_task(rng: random.Random) -> Task:
+def equation_task(rng: random.Random, mix: Mix) -> Task:
     """Find x, with (m, b, c) or (k, c) as numbers.
 
     Levels 1 and 2: m * x + b = c; level 3: x * (x + k) = c.
     """
-    level = rng.choices((1, 2, 3), weights=(35, 35, 30))[0]
+    level = rng.choices((1, 2, 3), weights=mix.equation_levels)[0]
     if level == 3:
         unknown, distance = rng.randint(6, 49), rng.randint(1, 12)
         product = unknown * (unknown + distance)
@@ -139,9 +141,9 @@ def equation_task(rng: random.Random) -> Task:
     )
 
 
-def series_task(rng: random.Random) -> Task:
+def series_task(rng: random.Random, mix: Mix) -> Task:
     """The sum of n terms from a on, each d larger, with (n, a, d) as numbers; level = n - 3."""
-    terms = rng.choices((4, 5, 6, 7), weights=(25, 30, 25, 20))[0]
+    terms = rng.choices((4, 5, 6, 7), weights=mix.series_terms)[0]
     first, growth = rng.randint(11, 79), rng.randint(3, 19)
     return Task(
         kind=Kind.SERIES,
@@ -151,7 +153,7 @@ def series_task(rng: random.Random) -> Task:
     )
 
 
-TASK_MAKERS: dict[Kind, Callable[[random.Random], Task]] = {
+TASK_MAKERS: dict[Kind, Callable[[random.Random, Mix], Task]] = {
     Kind.CHAIN: chain_task,
     Kind.PRODUCT: product_task,
     Kind.EQUATION: equation_task,
@@ -159,9 +161,9 @@ TASK_MAKERS: dict[Kind, Callable[[random.Random], Task]] = {
 }
 
 
-def draw_task(rng: random.Random, kind: Kind, split: str) -> Task:
+def draw_task(rng: random.Random, kind: Kind, split: str, mix: Mix = LAB_MIX) -> Task:
     """A task of one kind that belongs to one split, by rejection."""
     while True:
-        task = TASK_MAKERS[kind](rng)
+        task = TASK_MAKERS[kind](rng, mix)
         if task.split == split and 0 < task.answer <= LARGEST_VALUE:
             return task

@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from thr_probe.lab.completions import training_text
+from thr_probe.lab.mix import FIRST_MIX
 from thr_probe.lab.problems import prompt_text, worded_tasks
 
 PAD = "<pad>"
@@ -21,8 +22,10 @@ PIECES = r" ?\\boxed\{| ?[A-Za-z]+| ?[0-9]|\n| ?[^\sA-Za-z0-9]+|\s+"
 def sample_texts(num: int, seed: int) -> list[str]:
     """Prompts with their completions, for the tokenizer to learn from."""
     rng = random.Random(f"tokenizer/{seed}")
-    pairs = islice(worded_tasks("train", seed), num)
-    return [prompt_text(question) + training_text(task, rng).text for task, question in pairs]
+    pairs = islice(worded_tasks("train", seed, FIRST_MIX), num)
+    return [
+        prompt_text(question) + training_text(task, rng, FIRST_MIX).text for task, question in pairs
+    ]
 
 
 def train_tokenizer(*, num_texts: int, seed: int) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from thr_probe.lab.completions import training_text
+from thr_probe.lab.mix import FIRST_MIX, LAB_MIX, Mix
 from thr_probe.lab.problems import prompt_text, worded_tasks
 
 IGNORED = -100
@@ -24,12 +25,16 @@ LOG_EVERY = 25
 class RecipeSettings:
     """What the recipe can be asked for; the defaults made the shipped policy."""
 
-    updates: int = 4000
-    """Optimiser updates."""
+    updates: int = 4500
+    """Optimiser updates of the first stage."""
+    final_updates: int = 2000
+    """Optimiser updates of the second stage."""
     batch_size: int = 48
     """Texts per update."""
     learning_rate: float = 2e-3
-    """Peak learning rate of AdamW, after warm-up, before the linear decay."""
+    """Peak learning rate of AdamW, after warm-up, before the linear decay to zero."""
+    final_learning_rate: float = 1e-3
+    """The same for the second stage."""
     warmup: int = 150
     """Updates until the peak learning rate."""
     weight_decay: float = 0.05
@@ -42,6 +47,38 @@ class RecipeSettings:
     """Texts the tokenizer learns from."""
     seed: int = 0
     """Seed of the texts, the tokenizer and the initial weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One warm-up and decay over texts of one mix."""
+
+    mix: Mix
+    """Which texts."""
+    updates: int
+    """Optimiser updates."""
+    learning_rate: float
+    """Peak learning rate."""
+    seed: int
+    """Seed of the texts."""
+
+
+def stages(settings: RecipeSettings) -> tuple[Stage, Stage]:
+    """First the harder mix with more short cuts, then the lab's own."""
+    return (
+        Stage(
+            mix=FIRST_MIX,
+            updates=settings.updates,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+        ),
+        Stage(
+            mix=LAB_MIX,
+            updates=settings.final_updates,
+            learning_rate=settings.final_learning_rate,
+            seed=settings.seed + 1_000_000,
+        ),
+    )
 
 
 def new_policy(settings: RecipeSettings, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
@@ -64,22 +101,23 @@ def new_policy(settings: RecipeSettings, tokenizer: PreTrainedTokenizerFast) -> 
     return Qwen2ForCausalLM(config)
 
 
-def encoded_texts(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[list[int], int]]:
+def encoded_texts(
+    tokenizer: PreTrainedTokenizerFast, seed: int, mix: Mix
+) -> Iterator[tuple[list[int], int]]:
     """Endless (token ids, prompt length) of fresh training texts, each ended by eos."""
     rng = random.Random(f"texts/{seed}")
-    for task, question in worded_tasks("train", seed):
+    for task, question in worded_tasks("train", seed, mix):
         prompt = tokenizer.encode(prompt_text(question))
-        completion = tokenizer.encode(training_text(task, rng).text)
+        completion = tokenizer.encode(training_text(task, rng, mix).text)
         yield [*prompt, *completion, tokenizer.eos_token_id], len(prompt)
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, settings: RecipeSettings
+    tokenizer: PreTrainedTokenizerFast, stage: Stage, size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless (token ids, labels) batches of texts of similar length, right-padded."""
-    rng = random.Random(f"batches/{settings.seed}")
-    texts = encoded_texts(tokenizer, settings.seed)
-    size = settings.batch_size
+    rng = random.Random(f"batches/{stage.seed}")
+    texts = encoded_texts(tokenizer, stage.seed, stage.mix)
     while True:
         chunk = sorted(islice(texts, BUCKET_BATCHES * size), key=lambda text: len(text[0]))
         starts = list(range(0, len(chunk), size))
@@ -109,12 +147,12 @@ def completion_loss(
     return functional.cross_entropy(policy.lm_head(hidden[wanted]), targets[wanted])
 
 
-def learning_rate_factor(settings: RecipeSettings) -> Callable[[int], float]:
+def learning_rate_factor(updates: int, warmup: int) -> Callable[[int], float]:
     """Linear warm-up, then linear decay to zero."""
 
     def factor(update: int) -> float:
-        warm = min(1.0, (update + 1) / settings.warmup)
-        left = (settings.updates - update) / max(1, settings.updates - settings.warmup)
+        warm = min(1.0, (update + 1) / warmup)
+        left = (updates - update) / max(1, updates - warmup)
         return min(warm, max(0.0, left))
 
     return factor
@@ -123,22 +161,28 @@ def learning_rate_factor(settings: RecipeSettings) -> Callable[[int], float]:
 def train(
     policy: Qwen2ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
     settings: RecipeSettings,
     *,
     report: Callable[[int, float, float], None],
 ) -> float:
-    """Train in place, `report(update, mean loss, seconds)` at times; returns the last mean loss."""
+    """Train one stage in place; returns the last mean loss.
+
+    `report(update, mean loss, seconds)` is called every 25 updates.
+    """
     optimizer = torch.optim.AdamW(
         policy.parameters(),
-        lr=settings.learning_rate,
+        lr=stage.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, learning_rate_factor(stage.updates, settings.warmup)
+    )
     policy.train()
     started, losses, mean = time.monotonic(), [], float("nan")
-    stream = islice(batches(tokenizer, settings), settings.updates)
+    stream = islice(batches(tokenizer, stage, settings.batch_size), stage.updates)
     for update, (token_ids, labels) in enumerate(stream, start=1):
         loss = completion_loss(policy, token_ids, labels)
         loss.backward()
@@ -147,7 +191,7 @@ def train(
         optimizer.zero_grad()
         schedule.step()
         losses.append(loss.item())
-        if update % LOG_EVERY == 0 or update == settings.updates:
+        if update % LOG_EVERY == 0 or update == stage.updates:
             mean = sum(losses) / len(losses)
             report(update, mean, time.monotonic() - started)
             losses.clear()
