@@ -29,7 +29,7 @@ ANSWER_COLUMNS = (
 ALT_COLUMN = "answer_alt"
 
 
-def load_problems(
+def load_problems(  # noqa: PLR0913  the whole of what a source may need, each with a default
     source: str,
     *,
     template: str | None = None,

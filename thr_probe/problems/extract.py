@@ -11,7 +11,8 @@ END_TOKENS = (
     "</s>",
     "<|im_end|>",
     "<|endoftext|>",
-    "<|im_start|>",
+    "<|im_start|>user",
+    "<|im_start|>system",
     "<|eot_id|>",
     "<|end_of_text|>",
     "<end_of_turn>",
@@ -25,7 +26,8 @@ _HOPE = re.compile(r"final answer is:?\s*(.{1,400}?)\.?\s*I hope", re.IGNORECASE
 _CUES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"####",
+        r"<answer>(?=[\s\S]*</answer>)",
+        r"####(?=[^\n#]*\s*\Z)",
         r"he answer is",
         r"final answer is",
         "答案是",
@@ -36,15 +38,16 @@ _NUMBER = re.compile(
     r"(?:(?<![\w)\]}.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?(?:/\d+(?!\d|\.\d))?|\.\d+)"
     r"(?:\s?\\?%)?"
 )
-_GSM8K = re.compile(r"####\s*([^\n]*)")
+_GSM8K = re.compile(r"####\s*([^\n#]*)\s*\Z")
 
 
 def extract_answer(completion: str) -> str | None:
     r"""The answer a completion gives; None where it gives none.
 
     In this order: the last balanced, non-blank \boxed{...}; "final answer is ... I hope"; the
-    phrase behind the last "####", "he answer is", "final answer is", "答案是", "answer:"; the whole
-    text where it is nothing but an answer; the last formula or number, whichever ends later.
+    phrase behind the last "<answer>", a closing "####", "he answer is", "final answer is",
+    "答案是" ("the answer is"), "answer:"; the whole text where it is nothing but an answer; the
+    last formula or number, whichever ends later.
     Everything from an end token on is cut off first.
 
     >>> extract_answer(r"So \boxed{\frac{1}{2}}.<|im_end|> \boxed{9}")

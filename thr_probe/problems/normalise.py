@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 MAX_ANSWER = 4000
-"""A longer answer is only compared as it stands: nothing sensible is that long, and rewriting costs."""
+"""A longer answer is only compared as it stands: rewriting costs, no real one is longer."""
+
+MAX_STRIPPED = 8
+"""Pairs of outer parentheses that are taken off."""
 
 _UNICODE = str.maketrans(
     {
@@ -33,8 +36,10 @@ _JOIN_WORD = re.compile(r"\s*[,;]?\s*(and|or)\s*", re.IGNORECASE)
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\?\x0crac", r"\\frac"),  # \f of an unescaped \frac
-        (r"(\d)(?:,\\!|\\!,|\{,\}|\\,|,\\[ ,;:])\s*(?=\d{3}(?!\d))", r"\1"),  # thousands of LaTeX
+        (
+            r"(\d)\s?(?:,\s*\\!|\\!\s*,|\{\s*,\s*\}|\\,|,\\[ ,;:])\s*(?=\d{3}(?!\d))",
+            r"\1",
+        ),  # thousands of LaTeX
         (r"(?<!\\)\\!", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])", ""),
         (r"\\(?:q?quad|hfill|enspace|thinspace)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " "),
@@ -50,8 +55,12 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\sqrt\s*(\w)", r"\\sqrt{\1}"),
         (r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi"),
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", ""),
+        (r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z]))(?:\s*[CFK](?![A-Za-z]))?", ""),
+        (r"(?<=\d)\s*\^\s*\{?\s*(?:\\prime(?![A-Za-z])\s*)+\}?", ""),  # arc minutes and seconds
+        (r"\^\s*\{?\s*\\prime\s*\\prime\s*\}?", "''"),
+        (r"\^\s*\{?\s*\\prime(?![A-Za-z])\s*\}?", "'"),
         (r"(?<=[\d}\s])\s*degrees?(?:\s+(?:Celsius|Fahrenheit|C|F))?(?![A-Za-z])", ""),
+        (r"(?<=\d)\s*(?:\^\s*\{\s*)?(?:st|nd|rd|th)\s*\}?(?![A-Za-z])", ""),  # 12th, 12^{th}
         (r"\*\*", "^"),
         (r"\\(?:lt|less)(?![A-Za-z])", "<"),
         (r"\\(?:gt)(?![A-Za-z])", ">"),
@@ -65,8 +74,10 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\+\s*\\infty", r"\\infty"),
         (r"\\backslash(?![A-Za-z])|\\setminus(?![A-Za-z])", r"\\setminus "),
         (r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}"),
-        (r"([_^])\{(\w)\}", r"\1\2"),
         (r"\s+", " "),
+        (r"(?<!\\)\{ ", "{"),
+        (r" (?<!\\)\}", "}"),
+        (r"([_^]) ?\{(\w)\}", r"\1\2"),
     )
 )
 _EDGE = " \t\n.,;:*`'\"\u201c\u201d\u2019"
@@ -81,12 +92,13 @@ def normalise(text: str) -> str:
     >>> normalise(r"$\dfrac12\,\text{ and }\;12{,}000^{\circ}$.")
     '\\frac{1}{2} and 12000'
     """
-    text = _CONTROL.sub("", text.translate(_UNICODE))
+    text = text.replace("\\\x0crac", r"\frac").replace("\x0crac", r"\frac")  # \f of a lone \frac
+    text = " ".join(_CONTROL.sub("", text.translate(_UNICODE)).split())
     text = _single_backslashes(text)
-    for pattern, replacement in _REWRITES[:2]:
+    for pattern, replacement in _REWRITES[:1]:
         text = pattern.sub(replacement, text)
     text = _plain_text(text)
-    for pattern, replacement in _REWRITES[2:]:
+    for pattern, replacement in _REWRITES[1:]:
         text = pattern.sub(replacement, text)
     return strip_outer(_strip_edges(text))
 
@@ -106,7 +118,9 @@ def strip_outer(text: str) -> str:
     >>> strip_outer("(x+1)"), strip_outer("(1,2)"), strip_outer("(a)(b)"), strip_outer("{5}")
     ('x+1', '(1,2)', '(a)(b)', '5')
     """
-    while len(text) > 1 and text[0] + text[-1] in ("()", "{}") and closes_at_end(text):
+    for _ in range(MAX_STRIPPED):
+        if text[:1] + text[-1:] not in ("()", "{}") or not closes_at_end(text):
+            break
         inner = text[1:-1].strip()
         if text[0] == "(" and has_separator(inner):
             return text
@@ -146,7 +160,7 @@ def _strip_edges(text: str) -> str:
 
 
 def _single_backslashes(text: str) -> str:
-    """Undo doubled escaping: all backslashes where every command is doubled, else command by command."""
+    """Undo doubled escaping: everywhere if every command is doubled, else command by command."""
     if not _DOUBLED.search(text):
         return text
     if not _SINGLE_COMMAND.search(_DOUBLED.sub("", text)):

@@ -15,7 +15,8 @@ _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _PLAIN = re.compile(rf"([-+]?)\s*({_DECIMAL})")
 _SCIENTIFIC = re.compile(
-    rf"([-+]?)\s*({_DECIMAL})\s*(?:[eE]|(?:\\times|\\cdot|\*|x|X)\s*10\s*\^)\s*\{{?\s*([-+]?\s*\d{{1,6}})\s*\}}?"
+    rf"([-+]?)\s*({_DECIMAL})\s*(?:[eE]|(?:\\times|\\cdot|\*|x|X)\s*10\s*\^)"
+    r"\s*\{?\s*([-+]?\s*\d{1,6})\s*\}?"
 )
 _POWER = re.compile(r"([-+]?)\s*10\s*\^\s*\{?\s*([-+]?\s*\d{1,6})\s*\}?")
 _RATIO = re.compile(
@@ -25,25 +26,24 @@ _RATIO = re.compile(
 _MIXED = re.compile(r"([-+]?)\s*(\d+)(?:\s*\\frac\s*\{(\d+)\}\s*\{(\d+)\}|\s+(\d+)/(\d+))")
 _BASED = re.compile(r"([0-9A-Za-z]{1,64})_\{?(\d{1,2})\}?")
 
-_UNIT_WORDS = {
-    "m": "meter meters metre metres m", "cm": "centimeter centimeters centimetre centimetres cm",
-    "mm": "millimeter millimeters millimetre millimetres mm", "ft": "foot feet ft",
-    "km": "kilometer kilometers kilometre kilometres km", "in": "inch inches in", "mi": "mile miles mi",
-    "yd": "yard yards yd", "s": "second seconds sec secs s", "min": "minute minutes min mins",
-    "h": "hour hours hr hrs h", "day": "day days", "week": "week weeks", "month": "month months",
-    "year": "year years yr yrs", "g": "gram grams g", "kg": "kilogram kilograms kg", "mg": "milligram mg",
-    "lb": "pound pounds lb lbs", "oz": "ounce ounces oz", "L": "liter liters litre litres l L", "mL": "ml mL",
-    "N": "newton newtons Newton N", "J": "joule joules Joule J", "W": "watt watts W", "V": "volt volts V",
-    "K": "kelvin Kelvin K", "Hz": "hertz Hz", "Pa": "pascal Pa", "eV": "eV", "mol": "mole moles mol",
-    "$": "dollar dollars USD usd", "cent": "cent cents", "mph": "mph", "unit": "unit units", "rad": "rad",
-}  # fmt: skip
-_UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+_SYNONYMS = """
+m meter meters metre metres; cm centimeter centimeters centimetre centimetres; ft foot feet;
+mm millimeter millimeters millimetre millimetres; km kilometer kilometers kilometre kilometres;
+in inch inches; mi mile miles; yd yard yards; s sec secs second seconds; min mins minute minutes;
+h hr hrs hour hours; day days; week weeks; month months; yr yrs year years; g gram grams;
+kg kilogram kilograms; mg milligram milligrams; lb lbs pound pounds; oz ounce ounces;
+L l liter liters litre litres; mL ml; N newton newtons Newton Newtons; J joule joules Joule Joules;
+W watt watts; V volt volts; K kelvin Kelvin; Hz hertz; Pa pascal; eV; mol mole moles; mph;
+dollar dollars USD usd; cent cents; unit units; rad radian radians
+"""
+_UNITS = {
+    word: group.split()[0] for group in _SYNONYMS.strip().split(";") for word in group.split()
+}
 _NO_UNIT = frozenset(
-    "and or pi sin cos tan log ln exp sqrt to not than mod base if for but no oo inf infty infinity".split()
+    {"and", "or", "pi", "sin", "cos", "tan", "log", "exp", "sqrt", "not", "than", "mod", "base"}
+    | {"for", "but", "inf", "infty", "infinity"}
 )
-_TRAILING = re.compile(
-    r"(.*?[\d}).%])\s*([A-Za-z][A-Za-z ]*(?:\^?\{?-?\d\}?)?(?:\s*/\s*[A-Za-z]+(?:\^?\{?-?\d\}?)?)?)"
-)
+_UNIT_TOKEN = re.compile(r"\s*(?:([A-Za-z]+)|\^ ?\{?-?\d+\}?|/|\\cdot|\.)")
 _PREFIXED = re.compile(r"(?:USD|US|Rs\.?|EUR)\s*(.+)")
 
 
@@ -70,8 +70,8 @@ class Numeral:
 def read_numeral(text: str) -> Numeral | None:
     r"""The number a normalised answer consists of, or None.
 
-    >>> [str(read_numeral(text).value) for text in ("12,000", r"1.5 \times 10^{3}", "-3/4", "2 m/s")]
-    ['12000', '1500', '-3/4', '2']
+    >>> [str(read_numeral(text).value) for text in (r"1.5 \times 10^{3}", "-3/4", "2 m/s")]
+    ['1500', '-3/4', '2']
     >>> read_numeral("2x") is None
     True
     """
@@ -85,8 +85,8 @@ def numerals_equal(gold: Numeral, other: Numeral) -> bool:
     """Whether two numbers are the same answer.
 
     A percent sign may stand for a hundredth or be left out; units may be left out but not differ;
-    two literals agree exactly (save rounding noise past the ninth digit); a fraction agrees with its
-    decimal to six digits, or within the last place of a gold that shows at least four.
+    two literals agree exactly (save rounding noise past the ninth digit); a fraction agrees with
+    its decimal to six digits, or within the last place of a gold that shows at least four.
     """
     if gold.unit and other.unit and units_differ(gold.unit, other.unit):
         return False
@@ -122,8 +122,11 @@ def within_last_place(gold: Numeral, gap: Fraction) -> bool:
 
 
 def units_differ(gold: str, other: str) -> bool:
-    """Whether two units are both known and not the same; an unknown word is never held against it."""
-    return gold in _UNITS and other in _UNITS and _UNITS[gold] != _UNITS[other]
+    """Whether two units are known word for word and not the same; unknown words settle nothing."""
+    names = [
+        [_UNITS.get(word) for word in re.findall(r"[A-Za-z]+", unit)] for unit in (gold, other)
+    ]
+    return None not in names[0] + names[1] and names[0] != names[1]
 
 
 def _whole_literal(numeral: Numeral) -> bool:
@@ -155,19 +158,41 @@ def _read_dressed(text: str) -> Numeral | None:
     prefixed = _PREFIXED.fullmatch(text)
     if prefixed:
         return _with(_read_plain(prefixed[1]), unit="USD")
-    trailing = _TRAILING.fullmatch(text)
-    if trailing and _is_unit(trailing[2].strip()):
-        return _with(_read_plain(trailing[1].strip()), unit=trailing[2].strip())
-    return None
+    return _with_unit(text)
 
 
-def _is_unit(words: str) -> bool:
-    """Known units, or words of two letters and more that are no mathematics ("5 red apples")."""
-    bare = re.sub(r"\^?\{?-?\d\}?", "", words)
-    parts = [part for part in re.split(r"[\s/]+", bare) if part]
-    if len(parts) > 6 or any(part.lower() in _NO_UNIT for part in parts):
-        return False
-    return all(part in _UNITS or len(part) > 1 for part in parts)
+def _with_unit(text: str) -> Numeral | None:
+    """A number and behind it a unit or counted things: 3 m/s^2, 125 miles, 5 red apples."""
+    starts = (pattern.match(text) for pattern in (_SCIENTIFIC, _RATIO, _MIXED, _PLAIN))
+    end = max((match.end() for match in starts if match), default=0)
+    unit = text[end:]
+    if not end or not unit.strip() or not _is_unit(unit):
+        return None
+    return _with(_read_plain(text[:end].strip()), unit=unit.strip())
+
+
+def _is_unit(text: str) -> bool:
+    """Known units, or longer words that stand apart and are no mathematics.
+
+    Letters side by side ("2 m g") are a product, not a unit, unless a slash or power shows it.
+    """
+    words = []
+    position = 0
+    while position < len(text):
+        token = _UNIT_TOKEN.match(text, position)
+        if token is None:
+            return False
+        if token[1]:
+            if token[1] not in _UNITS and not _is_counted(token[1], text[position]):
+                return False
+            words.append(token[1])
+        position = token.end()
+    singles = sum(len(word) == 1 for word in words)
+    return 0 < len(words) <= 8 and (singles <= 1 or "/" in text or "^" in text)
+
+
+def _is_counted(word: str, before: str) -> bool:
+    return len(word) > 2 and before == " " and word.lower() not in _NO_UNIT
 
 
 def _with(

@@ -1,4 +1,4 @@
-"""Worker processes under a time limit: each item gets its seconds, a worker that overruns is replaced."""
+"""Worker processes under a time limit: each item gets its seconds, who overruns is replaced."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 
 from thr_probe.errors import PrerequisiteError, UsageError
@@ -24,8 +25,9 @@ START_LIMIT_S = 120.0
 _LAUNCH = (
     "import json, sys; settings = json.loads(sys.argv[1]); sys.path[:] = settings['path'];"
     "from thr_probe.problems.worker import main;"
-    "main(settings['function'], settings['limit_s'], settings['memory_bytes'])"
+    "main(settings)"
 )
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # one core per worker
 
 
 class Ending(StrEnum):
@@ -64,8 +66,8 @@ class _Worker:
 class WorkerPool:
     """Calls "module:function" on pairs of strings in separate processes, in the order given.
 
-    The processes are plain `python -c` children (nothing is forked, so torch and CUDA in this process
-    do not matter), start when first needed, and are killed by `close`, at exit, on Ctrl-C and when
+    The processes are plain `python -c` children (nothing is forked, so torch and CUDA do not
+    matter), start when first needed, and are killed by `close`, at exit, on Ctrl-C and when
     the pool is garbage.
     """
 
@@ -76,7 +78,7 @@ class WorkerPool:
         num_workers: int,
         limit_s: float,
         memory_bytes: int = 0,
-        quiet: bool = False,
+        warm_up: Sequence[tuple[str, str]] = (),
         extra_path: Sequence[str] = (),
     ) -> None:
         if num_workers < 1 or not limit_s > 0:
@@ -84,17 +86,17 @@ class WorkerPool:
         self.function = function
         self.limit_s = limit_s
         self._num_workers = num_workers
-        self._stderr = subprocess.DEVNULL if quiet else None
         self._settings = json.dumps(
             {
                 "function": function,
                 "limit_s": limit_s,
                 "memory_bytes": memory_bytes,
-                "path": [*extra_path, *(entry or os.getcwd() for entry in sys.path)],  # noqa: PTH109
+                "warm_up": list(warm_up),
+                "path": [*extra_path, *(entry or str(Path.cwd()) for entry in sys.path)],
             }
         )
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _stop_all, self._workers)
+        self._finalizer = weakref.finalize(self, _stop_all, self._workers, os.getpid())
 
     def map(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """The outcome for every pair, in order."""
@@ -126,7 +128,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill the workers and wait for each; the pool can be used again afterwards."""
-        _stop_all(self._workers)
+        _stop_all(self._workers, os.getpid())
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -142,7 +144,7 @@ class WorkerPool:
     def _launch(self) -> None:
         command = [sys.executable, "-P", "-c", _LAUNCH, self._settings]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT | os.environ
         )
         self._workers.append(_Worker(process=process, deadline=time.monotonic() + START_LIMIT_S))
 
@@ -160,7 +162,7 @@ class WorkerPool:
                 waiting.extendleft(reversed(batch))
 
     def _give(self, worker: _Worker, batch: list[int], pairs: Sequence[tuple[str, str]]) -> bool:
-        """Send a batch; the worker reads it whole before it begins, so the write cannot block for long."""
+        """Send a batch, which a worker reads whole before it begins: the write does not block."""
         payload = json.dumps([pairs[index] for index in batch]).encode("ascii")
         assert worker.process.stdin is not None
         try:
@@ -238,14 +240,15 @@ class WorkerPool:
             outcomes[worker.items.popleft()] = outcome
         waiting.extendleft(reversed(worker.items))
         worker.items.clear()
+        self._launch()  # at once, so that the next item does not wait for the start
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         _stop(worker)
 
 
-def _stop_all(workers: list[_Worker]) -> None:
-    while workers:
+def _stop_all(workers: list[_Worker], owner: int) -> None:
+    while workers and os.getpid() == owner:  # a forked copy of us owns no workers
         _stop(workers.pop())
 
 

@@ -28,7 +28,7 @@ class Problem:
 
     @property
     def accepted_answers(self) -> tuple[str, ...]:
-        """Every gold a completion may match; the verifier takes this tuple in place of one answer."""
+        """Every gold a completion may match; the verifier takes it in place of one answer."""
         return (self.answer,) if self.answer_alt is None else (self.answer, self.answer_alt)
 
 

@@ -1,4 +1,4 @@
-"""Answers inside sentences: formulas in dollars, the phrase behind a cue, a text that is only an answer."""
+"""Answers inside sentences: formulas, the phrase behind a cue, texts that are only an answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _COMMAND_TEXT = re.compile(
     r"\\(?:text|mathrm|mbox|textbf|textnormal|operatorname|begin|end)\s*\{[^{}]*\}"
 )
 _MATH_WORDS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp sqrt max min gcd lcm mod det "
-    "and pct per percent".split()
+    {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
+    | {"log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "det", "and", "pct", "per"}
+    | {"percent"}
 )
-_SENTENCE_END = re.compile(r"[.!?。](?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"[.!?。](?=\s|$)|\n|</")
 _BETWEEN = re.compile(r"\s*(?:,|;|,?\s*(?:and|or))\s*", re.IGNORECASE)
 _LEAD = " \t\r\n:：=*_`'\"\u201c\u201d"
 _TRAIL = " \t\r\n*_`'\"\u201c\u201d"
@@ -37,10 +38,10 @@ def math_segments(text: str) -> list[tuple[int, str]]:
 
 
 def phrase_answer(tail: str) -> str | None:
-    r"""The answer at the start of what follows "the answer is": a formula, a number or a short phrase.
+    r"""The answer at the start of what follows "the answer is": a formula, a number, a phrase.
 
-    >>> phrase_answer(": $12$ and $13$. Done."), phrase_answer(" 18 dollars.\nNext"), phrase_answer(" ")
-    ('12, 13', '18 dollars', None)
+    >>> phrase_answer(": $12$ and $13$. Done."), phrase_answer(" 18 dollars. Next")
+    ('12, 13', '18 dollars')
     """
     tail = tail.lstrip(_LEAD)[:MAX_PHRASE]
     formula = _leading_formulas(tail)
@@ -48,6 +49,7 @@ def phrase_answer(tail: str) -> str | None:
         return formula
     end = _SENTENCE_END.search(tail)
     phrase = (tail[: end.start()] if end else tail).strip(_TRAIL)
+    phrase = re.sub(r"^.{0,60}?\bis\s+", "", phrase)  # "the answer is: x is 5"
     number = _FIRST_NUMBER.search(phrase)
     words = len(_prose_words(phrase))
     if number and (words > 3 or (words and number.start() > 0)):

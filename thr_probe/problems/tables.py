@@ -1,4 +1,4 @@
-"""Rows out of Parquet, JSONL, CSV or the hub, as plain dicts; whatever is wrong names the file and the row."""
+"""Rows out of Parquet, JSONL, CSV or the hub; whatever is wrong is told with file and row."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _read_hub(source: str) -> RowTable:
     except ImportError as error:
         raise PrerequisiteError(
             f"{source!r} is no file, and reading it from the hub needs the package `datasets`",
-            hint='pip install "thr_probe[hub]", or give the path of a .parquet, .jsonl or .csv file',
+            hint='pip install "thr_probe[hub]", or name a .parquet, .jsonl or .csv file',
         ) from error
     name, _, split = source.partition(":")
     parts = name.split("/")

@@ -35,7 +35,7 @@ def plain_prompt(question: str) -> str:
 
 
 def chat_prompt(question: str, tokenizer: Any) -> str:
-    """The tokenizer's own chat template, the question and the boxed instruction as the user's turn."""
+    """The tokenizer's own chat template, question and boxed instruction as the user's turn."""
     return chat_text([{"role": "user", "content": f"{question}\n{BOXED_INSTRUCTION}"}], tokenizer)
 
 

@@ -1,14 +1,14 @@
-"""Verifiers: a completion and a gold become a reward, whether it is correct, and how that was found."""
+"""Verifiers: a completion and a gold become a reward, a verdict, and how it was reached."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from thr_probe.errors import UsageError
 from thr_probe.problems.equivalence import UndecidedError, same_answer
@@ -20,8 +20,17 @@ Gold = str | tuple[str, ...]
 """One gold, or several of which any is right."""
 
 ALGEBRA = "thr_probe.problems.algebra:judge"
-MEMORY_BYTES = 4 << 30
-"""Address space of a math worker; an answer that wants more is an error, not the machine's end."""
+MEMORY_BYTES = 2 << 30
+"""What one comparison may take; an answer that wants more is an error, not the machine's end."""
+# one of each construction: the grammar's tables are built as it meets them
+_WARM_UP = (
+    (r"\frac{a}{b}+\sqrt{2}x^{2}-3", r"\sqrt[3]{x}\cdot 2+5"),
+    (r"\sin(2x)+\frac{\pi}{3}\cos^{2} t", r"e^{-2 t}\ln(x_{1}+1)"),
+    (r"x^2+y^2=1", r"x<3"),
+    (r"[0,1)\cup(2,\infty)", r"1\le x\le 2"),
+    (r"n!+\sum_{k=1}^{n} k", r"\binom{n}{2}+(-1)^{n-1}"),
+    (r"f(x)=x+1", r"y=-\frac{1}{2}x+\frac{3}{4}"),
+)
 
 
 class VerifyStatus(StrEnum):
@@ -64,7 +73,7 @@ class Verifier(Protocol):
         """Stop what runs."""
         ...
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Verifier:
         """The verifier itself."""
         ...
 
@@ -89,9 +98,6 @@ class _PoolVerifier:
         """Stop the worker processes."""
         self._pool.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -110,9 +116,12 @@ class MathVerifier(_PoolVerifier):
             num_workers=num_workers,
             limit_s=limit_s,
             memory_bytes=MEMORY_BYTES,
-            quiet=True,
+            warm_up=_WARM_UP,
         )
         super().__init__("math", pool)
+
+    def __enter__(self) -> MathVerifier:
+        return self
 
     def verify(self, completions: Sequence[str], answers: Sequence[Gold]) -> list[Verdict]:
         """Reward 1 where the extracted answer equals a gold; an empty gold or answer never does."""
@@ -128,7 +137,7 @@ class MathVerifier(_PoolVerifier):
         ]
 
     def _judge(self, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], _Judgement]:
-        """Every distinct pair once: here where it is quick, in the workers where it needs algebra."""
+        """Every distinct pair once: here where that is quick, in the workers where not."""
         judged: dict[tuple[str, str], _Judgement] = {}
         open_pairs = []
         for pair in sorted(pairs):
@@ -199,14 +208,14 @@ class PluginVerifier(_PoolVerifier):
         limit_s: float = 5.0,
     ) -> None:
         pool = WorkerPool(
-            function,
-            num_workers=num_workers,
-            limit_s=limit_s,
-            extra_path=[os.getcwd()],  # noqa: PTH109
+            function, num_workers=num_workers, limit_s=limit_s, extra_path=[str(Path.cwd())]
         )
         super().__init__(function, pool)
         self.correct_above = correct_above
         self._pool.start()
+
+    def __enter__(self) -> PluginVerifier:
+        return self
 
     def verify(self, completions: Sequence[str], answers: Sequence[Gold]) -> list[Verdict]:
         """The function's rewards; correct where they lie above `correct_above`, or are 1."""
@@ -218,7 +227,7 @@ class PluginVerifier(_PoolVerifier):
         if outcome.ending is Ending.RAISED:
             raise UsageError(
                 f"the verifier {self.name!r} raised on completion {index}: {outcome.value}",
-                hint="repair the function: a completion it cannot judge should get its lowest reward",
+                hint="repair the function: a completion it cannot judge gets its lowest reward",
             )
         if outcome.ending is not Ending.OK:
             timed_out = outcome.ending is Ending.TIMEOUT

@@ -1,4 +1,4 @@
-"""verl-format rows: `prompt` (messages), `reward_model.ground_truth`, `data_source`, `extra_info`."""
+"""verl-format rows: `prompt` (messages), `reward_model.ground_truth`, `data_source` ..."""
 
 from __future__ import annotations
 
@@ -33,10 +33,8 @@ def verl_drafts(table: RowTable, template: str | None, tokenizer: Any) -> list[D
     for number, row in enumerate(table.rows, start=1):
         where = f"{table.source}, row {number}"
         messages = _messages(where, row.get("prompt"))
-        if template == "chat":
-            text = chat_text(messages, tokenizer)
-        else:
-            text = _raw_text(where, messages)
+        chat = template == "chat"
+        text = chat_text(messages, tokenizer) if chat else _raw_text(where, messages)
         drafts.append(_draft(where, table.name, row, messages[-1]["content"], text))
     return drafts
 

@@ -1,4 +1,4 @@
-"""The far end of a pool: a process that calls one function on pairs of strings until its input ends.
+"""The far end of a pool: a process that calls one function on pairs of strings to the end.
 
 It reads frames (four bytes of length, JSON) with a batch of pairs and answers one frame per pair.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,21 +21,27 @@ GRACE_S = 2.0
 """Behind the limit: a worker whose parent is gone ends itself."""
 
 
-def main(function: str, limit_s: float, memory_bytes: int) -> None:
-    """Serve `function` ("module:name") on standard input and output; 0 bytes means no memory limit."""
+def main(settings: Mapping[str, Any]) -> None:
+    """Serve settings["function"] ("module:name") on standard input and output.
+
+    settings: limit_s; memory_bytes the calls may take beyond what loading took (0: no limit);
+    warm_up, pairs to call the function on before it is ready, so that no item pays for first use.
+    """
     source, sink = _take_channels()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    logging.disable(logging.WARNING)  # math-verify warns that the limit is ours to keep
     try:
-        call = resolve(function)
+        call = resolve(settings["function"])
+        for first, second in settings["warm_up"]:
+            call(first, second)
     except Exception as error:  # noqa: BLE001  a user's module may raise anything while it loads
         send(sink, ["refused", _describe(error)])
         return
+    _limit_memory(settings["memory_bytes"])
     send(sink, ["ready"])
     while (batch := receive(source)) is not None:
         for first, second in batch:
-            signal.setitimer(signal.ITIMER_REAL, limit_s + GRACE_S)
+            signal.setitimer(signal.ITIMER_REAL, settings["limit_s"] + GRACE_S)
             outcome = _outcome(call, first, second)
             signal.setitimer(signal.ITIMER_REAL, 0)
             send(sink, outcome)
@@ -81,6 +88,14 @@ def _describe(error: Exception) -> str:
         place = f" ({Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno})"
         traceback = traceback.tb_next
     return f"{type(error).__name__}: {error}{place}"
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Let the address space grow by that much and no further (where the system tells its size)."""
+    pages = Path("/proc/self/statm")
+    if memory_bytes and pages.exists():
+        now = int(pages.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + memory_bytes, now + memory_bytes))
 
 
 def _take_channels() -> tuple[BinaryIO, BinaryIO]:
