@@ -99,3 +99,9 @@ def test_saved_options_come_back_as_they_were():
 def test_differences_name_every_option_that_changed():
     found = differences(CollectConfig(seed=1), CollectConfig(seed=2, top_p=0.9))
     assert found == ["top_p is 1.0 there, 0.9 here", "seed is 1 there, 2 here"]
+
+
+@pytest.mark.parametrize("name", ["shard_prompts", "max_new_tokens", "batch_tokens", "chunk_size"])
+def test_counts_below_one_are_refused_by_their_flag(name):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be at least 1, got 0"):
+        CollectConfig(**{name: 0})

@@ -35,6 +35,18 @@ def option(default: object, meaning: str, *flags: str, panel: str = GENERAL) -> 
     return field(default=default, metadata={"help": meaning, "flags": flags, "panel": panel})
 
 
+def check_counts(config: object) -> None:
+    """Every whole number but a seed counts something, at least one.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    for name, wanted in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if _plain_type(wanted) is int and name != "seed" and value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringConfig:
     """Which policy, where it runs, and how THR and its threshold are computed."""
@@ -50,7 +62,7 @@ class ScoringConfig:
     dtype: str = option(
         "auto", "float32, bfloat16, or auto: bfloat16 on CUDA, else float32.", panel=POLICY
     )
-    batch_tokens: int = option(32768, "Tokens per forward batch.", panel=POLICY)
+    batch_tokens: int = option(65536, "Tokens per forward batch.", panel=POLICY)
     vocab: str = option("full", "Route of THR, both exact: full or pairwise.", panel=THR)
     chunk_size: int = option(1024, "Completion tokens per chunk of logits.", panel=THR)
     beta: float = option(1.0, "Factor of the threshold tau; -inf keeps every token.", panel=THR)
@@ -61,6 +73,9 @@ class ScoringConfig:
     split: bool = option(
         default=False, meaning="Also store thr_self and thr_within per token.", panel=THR
     )
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +108,7 @@ class CollectConfig(ScoringConfig):
     )
     seed: int = option(0, "Seed of the sampling.", panel=SAMPLING)
     shard_prompts: int = option(
-        16, "Problems per shard: sampled together, saved together.", panel=SAMPLING
+        32, "Problems per shard: sampled together, saved together.", panel=SAMPLING
     )
     verifier: str = option(
         "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
@@ -121,6 +136,9 @@ class DemoConfig:
     max_prompts: int = option(64, "Lab problems to collect.")
     group_size: int = option(8, "Completions per problem (G).", "-n")
     seed: int = option(0, "Seed of the sampling.")
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 Config = TypeVar("Config", CollectConfig, ScoreConfig, DemoConfig)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +14,8 @@ from thr_probe.core.head import Head, head_pass
 from thr_probe.core.thr import (
     InfluenceSplit,
     TokenGroup,
+    check_route,
+    check_threshold_options,
     dominant_mask,
     influence_split,
     threshold,
@@ -38,9 +39,9 @@ class ProbeOptions:
     """Of the rollouts; those sampled greedily (0) are scored at 1."""
     beta: float = 1.0
     """Factor of tau."""
-    reduce: Literal["min", "mean"] = "min"
+    reduce: str = "min"
     """How tau joins the correct completions' means."""
-    self_influence: Literal["include", "exclude"] = "include"
+    self_influence: str = "include"
     """Whether a completion's influence on itself counts in tau."""
     split: bool = False
     """Also thr_self and thr_within, the parts of THR from close by."""
@@ -48,6 +49,8 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or positive, got {self.temperature}")
+        check_route(self.vocab)
+        check_threshold_options(self.reduce, self.self_influence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,9 +71,13 @@ def test_the_version_is_printed():
         (["collect", "-o", "r", "--temprature", "1"], 2, "No such option"),
         (["collect"], 2, "Missing option"),
         (["collect", "-o", "r", "--dataset", "no/such.parquet"], 3, "no/such.parquet"),
-        (["collect", "-o", "r", "--model", "./no-such-model"], 3, "no-such-model"),
+        (["collect", "-o", "r", "--model", "./no-such-model"], 4, "no-such-model"),
         (["collect", "-o", "r", "--vocab", "group", "--max-prompts", "1"], 2, "not available"),
         (["collect", "-o", "r", "--config", "no.toml"], 3, "no such config file"),
+        (["collect", "-o", "r", "--reduce", "median"], 2, "reduce='median'"),
+        (["collect", "-o", "r", "--temperature", "-1"], 2, "temperature must be 0 or positive"),
+        (["collect", "-o", "r", "--template", "mine"], 2, "mine"),
+        (["collect", "-o", "r", "--verifier", "nothing"], 2, "nothing"),
         (["score", "nowhere"], 3, "nowhere is not a run directory"),
     ],
 )
@@ -122,6 +126,46 @@ def test_tables_come_in_the_formats_of_papers(make_run, tmp_path, style, start):
     assert result.stdout.startswith(start)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["density", "--style", "diagnostic", "--normalize", "tau", "--bins", 40],
+        ["density", "--venue", "icml", "--groups", "has-correct"],
+        ["overlap", "--seed", 3],
+        ["wordcloud", "--top", 3, "--min-count", 2, "--merge-case"],
+        ["reflection", "--unit", "token"],
+        ["retention", "--score-id", "default"],
+        ["passk", "--k", 1, "--k", 3, "--by", "level"],
+    ],
+)
+def test_every_analysis_runs_with_its_options(make_run, tmp_path, words):
+    tokens = {1: "wait", 2: " so", 3: "Wait", 4: " it"}
+    path = make_run(tmp_path / "r", groups=[group("a"), group("b"), group("c")], tokens=tokens)
+    result = run("analyze", words[0], path, *words[1:], "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+    assert (path / "analysis" / f"{words[0]}.pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["density", "--style", "loud"], "loud"),
+        (["density", "--groups", "all"], "all"),
+        (["passk", "--k", 99], "99"),
+        (["reflection", "--unit", "line"], "line"),
+        (["retention", "--score-id", "other"], "no score set 'other'"),
+        (["overlap", "--venue", "nature"], "unknown venue 'nature'"),
+    ],
+)
+def test_option_values_that_do_not_exist_are_usage_errors(make_run, tmp_path, words, message):
+    path = make_run(tmp_path / "r", groups=[group("a"), group("b")])
+    result = run("analyze", words[0], path, *words[1:])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not result.stdout
+
+
 def test_an_incomplete_run_is_analyzed_with_a_warning(make_run, tmp_path):
     path = make_run(tmp_path / "r", groups=[group("a"), group("b")], complete=False)
     result = run("analyze", "passk", path)
@@ -140,7 +184,10 @@ def test_analyze_all_names_what_a_run_without_scores_cannot_give(make_run, tmp_p
 
 
 def group(prompt_id):
-    completions = [{"correct": index == 0, "text": "wait, so 1"} for index in range(4)]
+    completions = [
+        {"correct": index == 0, "text": "wait, so 1", "token_ids": [1, 2, 3, 4]}
+        for index in range(4)
+    ]
     return {"prompt_id": prompt_id, "completions": completions}
 
 

@@ -194,7 +194,7 @@ def _analyze(
     name: str,
     run: Path,
     out: Path | None,
-    style: Format,
+    printed: Format,
     venue: str,
     **options: Any,
 ) -> None:
@@ -209,7 +209,7 @@ def _analyze(
     )
     if analysis.empty_reason:
         stderr().print(f"nothing to draw: {analysis.empty_reason}")
-    print_rows(_result(analysis), style)
+    print_rows(_result(analysis), printed)
     for path in paths:
         stderr().print(str(path))
 

@@ -225,7 +225,7 @@ def token_hidden_reward(
         DataError: sizes or ids that do not fit the head.
         UsageError: an unknown route.
     """
-    _check_route(vocab)
+    check_route(vocab)
     group, head, weight_N = _prepared(group, head, bias_gradient=bias_gradient)
     nothing_N = torch.zeros_like(weight_N)
     if not bool(group.correct_G.any()):
@@ -238,7 +238,12 @@ def token_hidden_reward(
     return TokenHiddenReward(group.signs * change_N, nothing_N, nothing_N)
 
 
-def _check_route(vocab: str) -> None:
+def check_route(vocab: str) -> None:
+    """Refuse routes that do not exist, or not yet, by name.
+
+    Raises:
+        UsageError: anything but `full` and `pairwise`.
+    """
     if vocab in {"full", "pairwise"}:
         return
     if vocab in {"group", "sparse"}:
@@ -266,7 +271,7 @@ def influence_split(
 
     Args, Raises: as `token_hidden_reward`.
     """
-    _check_route(vocab)
+    check_route(vocab)
     group, head, weight_N = _prepared(group, head, bias_gradient=bias_gradient)
     if not bool(group.correct_G.any()):
         undefined_N = torch.full_like(weight_N, math.nan)
@@ -324,11 +329,7 @@ def threshold(
     Raises:
         UsageError: `exclude` without `within_N`, or an unknown option.
     """
-    if reduce not in {"min", "mean"} or self_influence not in {"include", "exclude"}:
-        raise UsageError(
-            f"threshold: reduce={reduce!r} with self_influence={self_influence!r}; "
-            "choose min or mean, include or exclude"
-        )
+    check_threshold_options(reduce, self_influence)
     if not bool(group.correct_G.any()):
         return math.nan
     if beta == -math.inf:
@@ -346,6 +347,19 @@ def threshold(
     total_G.index_add_(0, group.rollout_index_N, score_N.double())
     mean_P = (total_G / group.lengths)[group.correct_G.bool()]
     return beta * float(mean_P.min() if reduce == "min" else mean_P.mean())
+
+
+def check_threshold_options(reduce: str, self_influence: str) -> None:
+    """Refuse options of `threshold` that do not exist, by name.
+
+    Raises:
+        UsageError: another reduce than min and mean, another self_influence than include, exclude.
+    """
+    if reduce not in {"min", "mean"} or self_influence not in {"include", "exclude"}:
+        raise UsageError(
+            f"threshold: reduce={reduce!r} with self_influence={self_influence!r}; "
+            "choose min or mean, include or exclude"
+        )
 
 
 def retain_top_threshold(thr_N: Float[Tensor, " N"], share: float) -> float:
