@@ -65,7 +65,7 @@ def plot_density(analysis: Analysis, *, style: str = "paper", venue: str = "neur
                 _draw_linear(axes, rows)
             else:
                 scale = float(str(analysis.facts["asinh_scale"]))
-                _draw_asinh(axes, rows, scale, narrow=width > 4)
+                _draw_asinh(axes, rows, scale, floor=_floor(curve), narrow=width > 4)
             _mark_tau(axes, analysis)
             axes.set_xlabel(r"THR / $\tau$" if analysis.facts["normalize"] == "tau" else "THR")
             if split == "correct" or width < 4:
@@ -99,10 +99,17 @@ def _draw_linear(axes: Axes, rows: pd.DataFrame) -> None:
         axis.set_major_formatter(FuncFormatter(_number))
 
 
-def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float, *, narrow: bool) -> None:
+def _floor(curve: pd.DataFrame) -> float:
+    """Where the logarithmic axis of both panels begins: a decade below the least bin."""
+    fraction = curve["fraction"]
+    return float(10 ** np.floor(np.log10(fraction[fraction > 0].min()) - 0.3))
+
+
+def _draw_asinh(
+    axes: Axes, rows: pd.DataFrame, scale: float, *, floor: float, narrow: bool
+) -> None:
     edges = np.append(rows["left"].to_numpy(), rows["right"].iloc[-1])
     fraction = rows["fraction"].to_numpy()
-    floor = 10 ** np.floor(np.log10(fraction[fraction > 0].min()) - 0.3)
     axes.set_xscale("asinh", linear_width=scale)
     axes.set_yscale("log")
     half = len(fraction) // 2
@@ -119,7 +126,7 @@ def _draw_asinh(axes: Axes, rows: pd.DataFrame, scale: float, *, narrow: bool) -
         color = EXPLOITATION if positive else EXPLORATION
         axes.stairs(fraction[part], part_edges, baseline=floor, color=color, linewidth=0.7)
     low, high = (np.maximum(rows[name].to_numpy(), floor) for name in ("low", "high"))
-    axes.stairs(high, edges, baseline=low, fill=True, color=BLACK, alpha=0.3, linewidth=0)
+    axes.stairs(high, edges, baseline=low, fill=True, color=BLACK, alpha=0.18, linewidth=0)
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(bottom=floor)
     largest = float(edges[-1])
