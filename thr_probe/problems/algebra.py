@@ -18,9 +18,9 @@ from thr_probe.problems.numbers import Numeral, read_numeral, within_last_place
 EQUAL, DIFFERENT, UNPARSED = "equal", "different", "unparsed"
 
 _BOXED = (LatexExtractionConfig(boxed_match_priority=0),)
-# signs in subscripts (the sun's, parallel ...) that the LaTeX grammar does not know: names instead
+# signs in subscripts (the sun's, parallel) that the LaTeX grammar does not know: names instead
 _SCRIPT_SIGN = re.compile(
-    r"([A-Za-z}])_\{?\s*\\(odot|oplus|otimes|star|dagger|parallel|perp|infty|circ|max|min)"
+    r"([A-Za-z}])_\{?\s*\\(odot|oplus|otimes|dagger|parallel|perp|infty|max|min)"
     r"\s*\}?(?![A-Za-z])"
 )
 _NO_VALUE = (Derivative, Integral, UnevaluatedExpr, AppliedUndef)
@@ -29,7 +29,7 @@ _CLEAR_GAP = 1e-5
 
 
 def judge(gold: str, other: str) -> str:
-    """EQUAL, DIFFERENT, or UNPARSED where math-verify could not read a side; no limit of its own."""
+    """EQUAL, DIFFERENT, or UNPARSED where math-verify could not read a side; it keeps no limit."""
     unparsed: list[str] = []
 
     def algebra(wanted: str, found: str) -> bool:

@@ -56,17 +56,13 @@ def same_answer(gold: str, other: str, algebra: Algebra = needs_algebra) -> bool
 def _same(gold: str, other: str, algebra: Algebra, depth: int) -> bool:
     if comparison_key(gold) == comparison_key(other) or _same_words(gold, other):
         return True
+    if len(gold) == len(other) == 1 and not gold.isdigit():
+        return False  # x is not X, whatever the parser makes of capitals
     if depth >= MAX_DEPTH:
         return algebra(gold, other)
-    numeral = read_numeral(gold)
-    found = read_numeral(other)
-    if numeral is not None and found is not None:
-        if numerals_equal(numeral, found):
-            return True
-        if "," not in gold and "," not in other:
-            return False
-    if _same_with_decimal_comma(gold, other):
-        return True
+    as_numbers = _same_numbers(gold, other)
+    if as_numbers is not None:
+        return as_numbers
     unwrapped = _unwrap(gold, other)
     if unwrapped is not None:
         return _same(*unwrapped, algebra, depth + 1)
@@ -78,6 +74,17 @@ def _same_words(gold: str, other: str) -> bool:
     if not (_WORDS.fullmatch(gold) and _WORDS.fullmatch(other)):
         return False
     return comparison_key(gold).casefold() == comparison_key(other).casefold()
+
+
+def _same_numbers(gold: str, other: str) -> bool | None:
+    """The verdict where both are plain numbers; None where they are not, or a comma may list."""
+    wanted, found = read_numeral(gold), read_numeral(other)
+    if wanted is not None and found is not None:
+        if numerals_equal(wanted, found):
+            return True
+        if "," not in gold and "," not in other:
+            return False
+    return _same_with_decimal_comma(gold, other) or None
 
 
 def _same_with_decimal_comma(gold: str, other: str) -> bool:

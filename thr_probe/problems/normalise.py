@@ -67,8 +67,11 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"<=|\\leq(?:slant)?(?![A-Za-z])", r"\\le "),
         (r">=|\\geq(?:slant)?(?![A-Za-z])", r"\\ge "),
         (r"!=|\\neq(?![A-Za-z])", r"\\ne "),
-        (r"\\(?:approx|simeq|coloneqq)(?![A-Za-z])|:=", "="),
+        (r"\\(?:approx|simeq|equiv|coloneqq)(?![A-Za-z])|:=", "="),
+        (r"\\p?mod\s*\{[^{}]*\}|\(mod [^()]*\)", " "),
         (r"\\(?:varnothing)(?![A-Za-z])", r"\\emptyset"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
         (r"\+\s*\\infty", r"\\infty"),
@@ -152,7 +155,7 @@ def has_separator(text: str) -> bool:
 
 
 def _strip_edges(text: str) -> str:
-    stripped = text.strip().strip(_EDGE)
+    stripped = text.strip().strip(_EDGE).lstrip("= ")
     start = text.find(stripped)
     if start > 0 and text[start - 1] == "." and stripped[:1].isdigit():
         return "." + stripped  # .5 keeps its point

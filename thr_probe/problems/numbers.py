@@ -11,7 +11,7 @@ MAX_EXPONENT = 1000
 MIN_DIGITS = 4
 """Digits a decimal gold must show before an exact value may match it within its last place."""
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _PLAIN = re.compile(rf"([-+]?)\s*({_DECIMAL})")
 _SCIENTIFIC = re.compile(
@@ -23,6 +23,7 @@ _RATIO = re.compile(
     rf"([-+]?)\s*(?:\\frac\s*\{{\s*([-+]?\s*{_DECIMAL})\s*\}}\s*\{{\s*([-+]?\s*{_DECIMAL})\s*\}}"
     rf"|({_DECIMAL})\s*/\s*\(?([-+]?\s*{_DECIMAL})\)?)"
 )
+_REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}")
 _MIXED = re.compile(r"([-+]?)\s*(\d+)(?:\s*\\frac\s*\{(\d+)\}\s*\{(\d+)\}|\s+(\d+)/(\d+))")
 _BASED = re.compile(r"([0-9A-Za-z]{1,64})_\{?(\d{1,2})\}?")
 
@@ -34,7 +35,9 @@ h hr hrs hour hours; day days; week weeks; month months; yr yrs year years; g gr
 kg kilogram kilograms; mg milligram milligrams; lb lbs pound pounds; oz ounce ounces;
 L l liter liters litre litres; mL ml; N newton newtons Newton Newtons; J joule joules Joule Joules;
 W watt watts; V volt volts; K kelvin Kelvin; Hz hertz; Pa pascal; eV; mol mole moles; mph;
-dollar dollars USD usd; cent cents; unit units; rad radian radians
+dollar dollars USD usd; cent cents; unit units; rad radian radians;
+kW; kWh; MW; kJ; kN; kPa; kHz; MHz; mA; ms; nm; dB; Mb; MB; Gb; GB; kB KB; TB; am; pm; sq square;
+per
 """
 _UNITS = {
     word: group.split()[0] for group in _SYNONYMS.strip().split(";") for word in group.split()
@@ -141,7 +144,7 @@ def _based_equal(gold: Numeral, other: Numeral) -> bool:
 
 
 def _read_plain(text: str) -> Numeral | None:
-    for reader in (_literal, _ratio, _mixed):
+    for reader in (_literal, _ratio, _mixed, _repeating):
         numeral = reader(text)
         if numeral is not None:
             return numeral
@@ -227,7 +230,7 @@ def _literal(text: str) -> Numeral | None:
 def _shown(sign: str, digits: str, exponent: int) -> Numeral | None:
     if abs(exponent) > MAX_EXPONENT:
         return None
-    digits = digits.replace(",", "")
+    digits = digits.replace(",", "").replace(" ", "")
     whole, _, decimals = digits.partition(".")
     ulp = Fraction(10) ** (exponent - len(decimals))
     value = int(whole + decimals or "0") * ulp
@@ -256,6 +259,16 @@ def _mixed(text: str) -> Numeral | None:
     if top >= bottom:  # no mixed number is written so: a product perhaps
         return None
     return _fraction(match[1], int(match[2]) + Fraction(top, bottom))
+
+
+def _repeating(text: str) -> Numeral | None:
+    match = _REPEATING.fullmatch(text)
+    if not match:
+        return None
+    sign, whole, fixed, period = match.groups()
+    shift = 10 ** len(fixed)
+    tail = Fraction(int(period), shift * (10 ** len(period) - 1))
+    return _fraction(sign, Fraction(int(whole + fixed or "0"), shift) + tail)
 
 
 def _fraction(sign: str, value: Fraction) -> Numeral:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from thr_probe.errors import UsageError
 from thr_probe.problems.equivalence import UndecidedError, same_answer
@@ -60,6 +60,7 @@ class Verdict:
     """How the verdict came about."""
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Judges completions; a context manager that stops its processes at the end."""
 
