@@ -30,7 +30,7 @@ from thr_probe.score import score_run
 from thr_probe.traces import read_run, validate_run
 
 CONFIG = CollectConfig(max_prompts=6, group_size=4, max_new_tokens=48, shard_prompts=2)
-FLAGS = ["--max-prompts=6", "-n=4", "--max-new-tokens=48", "--shard-prompts=2"]
+FLAGS = ["--max-prompts=6", "-n4", "--max-new-tokens=48", "--shard-prompts=2"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from thr_probe.errors import UsageError
 
@@ -70,6 +70,7 @@ class Completion:
     """Why it ended."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """An engine that answers prompts."""
 
