@@ -260,7 +260,7 @@ def merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
     except ImportError as error:
         raise PrerequisiteError(
             "a LoRA adapter needs the package peft, which is not installed",
-            hint="pip install peft",
+            hint='pip install "thr_probe[lora]"',
         ) from error
     folder = Path(adapter).expanduser()
     if not folder.is_dir() and not HUB_ID.fullmatch(adapter):
