@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from math import ceil, floor
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, get_font
-from matplotlib.path import Path as Outline
-from matplotlib.textpath import text_to_path
-from matplotlib.transforms import Bbox
+from PIL import ImageFont
+from wordcloud import WordCloud
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.errors import UsageError
@@ -36,10 +34,11 @@ from thr_probe.figures.style import (
 SMALLEST_POINTS = 5.0
 """Font size below which print is not legible: smaller words are set at this size, and counted."""
 
-_GAP = 1.5  # points between words
-_SPACE = 0.16  # free on either side of a word, in its font size: neighbours read as two words
+_GAP = 1.5  # points around a word, about: the package counts whole pixels
+_SPACE = "\N{THIN SPACE}"  # on either side of a word: large neighbours read as two words
 _EDGE = 3.0  # points between a cloud and the edge of the figure
-_PRECISION = 0.02  # of the largest font size, relative
+_PIXELS = 3  # of the package's canvas, per point
+_PRECISION = 0.03  # of the largest font size, relative
 _AREA = 9.0  # square inches of one cloud
 _PALE = 0.5  # of white in the colour of a word whose sign is uncertain
 _TITLE_LINE = 0.15  # inches
@@ -49,16 +48,16 @@ _COLOURS = {"positive": EXPLOITATION, "negative": EXPLORATION}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedWord:
-    """A word with its font size and the corner of its ink, in points from the top left."""
+    """A word with its font size and where its baseline starts, in points from the top left."""
 
     text: str
     """As drawn: characters that the font lacks are written as U+XXXX."""
     points: float
     """Font size."""
-    left: float
-    """Left edge of the ink."""
-    top: float
-    """Upper edge of the ink, counted downwards."""
+    x: float
+    """Where the baseline starts."""
+    y: float
+    """The baseline, counted downwards."""
 
 
 def plot_wordcloud(
@@ -111,79 +110,78 @@ def layout_words(
     font_path: str,
     smallest: float = SMALLEST_POINTS,
 ) -> list[PlacedWord]:
-    """Places every word, font size exactly proportional to `sizes`, as large as fits.
+    """Places every word with the wordcloud package, font size exactly proportional to `sizes`.
 
-    The wordcloud package was tried and left: its font sizes are products of rounded ratios, which
-    drift from the proportion, and words placed by its raster overlap when they are drawn as text.
+    The package multiplies rounded ratios of sizes, and makes a word without a place smaller. Both
+    are kept from changing a size: it gets whole pixels, rounded up, which its ratios give back, and
+    stops at the first word without a place; then all words become smaller. Drawn is the exact size,
+    less than a pixel below the one that was placed.
 
     Args:
-        words: what to place, drawable with the font.
+        words: what to place, all different, drawable with the font.
         sizes: positive and falling, or level.
         extent: width and height of the panel in points.
         font_path: the font file.
         smallest: words that would be smaller get this size.
 
     Returns:
-        The words in order.
+        The words in order, none over another or cut, as large as fits: not all found a place with
+        a largest font 3 % larger, or it would be higher than the panel.
 
     Raises:
         UsageError: they do not fit even at the smallest size.
     """
     share = np.asarray(sizes, dtype=np.float64) / max(sizes)
-    boxes = np.asarray([_ink(word, font_path).size for word in words])
-    boxes[:, 0] += 2 * _SPACE
-    low, high = smallest, min(extent[1] / boxes[0, 1], extent[0] / boxes[0, 0])
-    corners = _pack(boxes * smallest, extent)
-    if corners is None:
+    low, high = smallest, extent[1]
+    placed = _place(words, np.maximum(share * low, smallest), extent, font_path)
+    if placed is None:
         raise UsageError(
             f"{len(words)} words do not fit into {extent[0] / 72:.2f} x {extent[1] / 72:.2f} in",
             "show fewer words, or choose a wider venue",
         )
-    while high - low > _PRECISION * low:
-        largest = (low + high) / 2
-        attempt = _pack(boxes * np.maximum(share * largest, smallest)[:, None], extent)
+    while high > low * (1 + _PRECISION):
+        largest = sqrt(low * high)
+        attempt = _place(words, np.maximum(share * largest, smallest), extent, font_path)
         if attempt is None:
             high = largest
         else:
-            low, corners = largest, attempt
-    points = np.maximum(share * low, smallest)
-    return [
-        PlacedWord(text=word, points=float(size), left=left + float(size) * _SPACE, top=top)
-        for word, size, (left, top) in zip(words, points, corners, strict=True)
-    ]
+            low, placed = largest, attempt
+    return placed
 
 
-def _pack(
-    boxes: Float[np.ndarray, "S 2"], extent: tuple[float, float]
-) -> list[tuple[float, float]] | None:
-    """Corners for boxes, each in turn as near to the middle as it goes; None if one finds no place.
-
-    Corners lie on a grid of one point; the distance counts heights more, as panels are wide.
-    """
-    if boxes.prod(axis=1).sum() > extent[0] * extent[1]:
+def _place(
+    words: Sequence[str],
+    points: Float[np.ndarray, " S"],
+    extent: tuple[float, float],
+    font_path: str,
+) -> list[PlacedWord] | None:
+    """The words at these font sizes, or None if one finds no place."""
+    pixels = np.ceil(points * _PIXELS).astype(int).tolist()
+    cloud = WordCloud(
+        font_path=font_path,
+        width=int(extent[0] * _PIXELS),
+        height=int(extent[1] * _PIXELS),
+        margin=round(2 * _GAP * _PIXELS),  # the package leaves half of it on either side of a word
+        max_words=len(words),
+        relative_scaling=1,
+        prefer_horizontal=1.0,
+        max_font_size=pixels[0],
+        min_font_size=pixels[-1],
+        font_step=pixels[0],  # more than any word can shrink by: the package stops instead
+        random_state=0,
+    ).generate_from_frequencies(
+        {_SPACE + word + _SPACE: size for word, size in zip(words, pixels, strict=True)}
+    )
+    if len(cloud.layout_) < len(words):
         return None
-    placed: list[tuple[float, float, float, float]] = []
-    for width, height in boxes:
-        columns, rows = int(extent[0] - width), int(extent[1] - height)
-        if columns < 0 or rows < 0:
-            return None
-        x = (np.arange(columns + 1) + width / 2) / extent[0] - 0.5
-        y = (np.arange(rows + 1) + height / 2) / extent[1] - 0.5
-        distance = y[:, None] ** 2 + x[None, :] ** 2
-        for left, top, right, bottom in placed:
-            # corners from which this box would come nearer than the gap
-            across = slice(_after(left - width - _GAP), ceil(right + _GAP))
-            distance[_after(top - height - _GAP) : ceil(bottom + _GAP), across] = np.inf
-        row, column = np.unravel_index(np.argmin(distance), distance.shape)
-        if not np.isfinite(distance[row, column]):
-            return None
-        placed.append((float(column), float(row), column + width, row + height))
-    return [(left, top) for left, top, _, _ in placed]
-
-
-def _after(bound: float) -> int:
-    """The first grid line beyond a bound."""
-    return max(floor(bound) + 1, 0)
+    placed = []
+    for word, size, exact, entry in zip(words, pixels, points, cloud.layout_, strict=True):
+        row, column = entry[2]  # where the package puts the corner of this box
+        font = ImageFont.truetype(font_path, size)
+        left, top, *_ = font.getbbox(_SPACE + word + _SPACE, anchor="ls")
+        x, y = column - left + font.getlength(_SPACE), row - top
+        placed.append(PlacedWord(text=word, points=float(exact), x=x / _PIXELS, y=y / _PIXELS))
+    return placed
 
 
 def _cloud(table: pd.DataFrame, extent: tuple[float, float], font_path: str) -> list[PlacedWord]:
@@ -201,10 +199,9 @@ def _draw(
         axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
     certain = (table["low"] * table["high"] > 0).tolist()
     for word, sure in zip(cloud, certain, strict=True):
-        ink = _ink(word.text, font_path)
         axes.text(
-            word.left - ink.x0 * word.points,
-            word.top + ink.y1 * word.points,
+            word.x,
+            word.y,
             word.text,
             font=FontProperties(fname=font_path, size=word.points),
             color=_tint(colour, 0.0 if sure else _PALE),
@@ -224,18 +221,6 @@ def _title(table: pd.DataFrame, sign: str, num_types: object, cloud: Sequence[Pl
     enlarged = int((exact < SMALLEST_POINTS * (1 - 1e-9)).sum())
     note = f"; smallest {enlarged} enlarged" if enlarged else ""
     return f"{sign}: {len(table)} of {num_types:,} token types, mean THR {ends}{note}"
-
-
-@cache
-def _ink(word: str, font_path: str) -> Bbox:
-    """A box around a word's ink and its pen position on the baseline, at font size 1."""
-    vertices, codes = text_to_path.get_text_path(
-        FontProperties(fname=font_path), word, ismath=False
-    )
-    # control points: they enclose the curves, and closing points have no place of their own
-    outline = np.asarray(vertices)[np.asarray(codes) != Outline.CLOSEPOLY].reshape(-1, 2)
-    corners = [outline.min(axis=0, initial=0), outline.max(axis=0, initial=0)]
-    return Bbox(np.asarray(corners) / text_to_path.FONT_SCALE)
 
 
 def _drawable(words: Sequence[str], font_path: str) -> list[str]:
