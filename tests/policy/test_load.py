@@ -180,7 +180,7 @@ def test_an_adapter_without_peft_names_what_to_install(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(PrerequisiteError, match="needs the package peft") as caught:
         load_policy(str(saved), device="cpu", adapter="somewhere/adapter")
-    assert caught.value.hint == "pip install peft"
+    assert caught.value.hint == 'pip install "thr_probe[lora]"'
 
 
 def fake_peft(change):
