@@ -19,10 +19,8 @@ EQUAL, DIFFERENT, UNPARSED = "equal", "different", "unparsed"
 
 _BOXED = (LatexExtractionConfig(boxed_match_priority=0),)
 # signs in subscripts (the sun's, parallel) that the LaTeX grammar does not know: names instead
-_SCRIPT_SIGN = re.compile(
-    r"([A-Za-z}])_\{?\s*\\(odot|oplus|otimes|dagger|parallel|perp|infty|max|min)"
-    r"\s*\}?(?![A-Za-z])"
-)
+_SIGN = r"\\(odot|oplus|otimes|dagger|parallel|perp|infty|max|min)"
+_SCRIPT_SIGN = re.compile(rf"_(?:\{{\s*{_SIGN}\s*\}}|\s*{_SIGN}(?![A-Za-z]))")
 _NO_VALUE = (Derivative, Integral, UnevaluatedExpr, AppliedUndef)
 _MAX_SYMBOLS = 12
 _CLEAR_GAP = 1e-5
@@ -44,7 +42,7 @@ def judge(gold: str, other: str) -> str:
 
 @lru_cache(maxsize=2048)
 def _parsed(text: str) -> list[Any]:
-    text = _SCRIPT_SIGN.sub(r"\1_{\2}", text)
+    text = _SCRIPT_SIGN.sub(lambda sign: f"_{{{sign[1] or sign[2]}}}", text)
     # boxed, and boxed only: our extraction has already chosen what the answer is
     return list(
         parse(

@@ -36,8 +36,7 @@ kg kilogram kilograms; mg milligram milligrams; lb lbs pound pounds; oz ounce ou
 L l liter liters litre litres; mL ml; N newton newtons Newton Newtons; J joule joules Joule Joules;
 W watt watts; V volt volts; K kelvin Kelvin; Hz hertz; Pa pascal; eV; mol mole moles; mph;
 dollar dollars USD usd; cent cents; unit units; rad radian radians;
-kW; kWh; MW; kJ; kN; kPa; kHz; MHz; mA; ms; nm; dB; Mb; MB; Gb; GB; kB KB; TB; am; pm; sq square;
-per
+kW; kWh; MW; kJ; kN; kPa; kHz; MHz; mA; ms; nm; dB; Mb; MB; Gb; GB; kB KB; TB; am; pm; per
 """
 _UNITS = {
     word: group.split()[0] for group in _SYNONYMS.strip().split(";") for word in group.split()

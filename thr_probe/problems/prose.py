@@ -13,13 +13,14 @@ _SEGMENT = re.compile(
 )
 _MONEY = re.compile(r"\s*[\d.,]+\s+[A-Za-z]{2,}")  # $5 and $6: two prices, no formula
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_SHORT_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMAND_TEXT = re.compile(
     r"\\(?:text|mathrm|mbox|textbf|textnormal|operatorname|begin|end)\s*\{[^{}]*\}"
 )
 _MATH_WORDS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
     | {"log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "det", "and", "pct", "per"}
-    | {"percent"}
+    | {"percent", "in", "or", "pi", "ln"}
 )
 _SENTENCE_END = re.compile(r"[.!?。](?=\s|$)|\n|</")
 _BETWEEN = re.compile(r"\s*(?:,|;|,?\s*(?:and|or))\s*", re.IGNORECASE)
@@ -58,19 +59,28 @@ def phrase_answer(tail: str) -> str | None:
 
 
 def is_bare_answer(text: str) -> bool:
-    """Whether a text is nothing but an answer: one short line with hardly a word of prose.
+    """Whether a text is nothing but an answer: one short line, no sentence.
 
-    >>> [is_bare_answer(text) for text in ("x^2+1", "125 miles", "so there are 3 of them")]
-    [True, True, False]
+    >>> [is_bare_answer(text) for text in ("x^2+1", "125 miles", "It is 2/3", "No solution")]
+    [True, True, False, True]
     """
-    if not text or len(text) > MAX_BARE or (text.count("\n") and "\\begin" not in text):
+    if not text or len(text) > MAX_BARE or ("\n" in text and "\\begin" not in text):
         return False
     if re.search(r"[.!?]\s+[A-Z]", text):
         return False
     beside = _SEGMENT.sub(" ", text)
+    words = [
+        word for word in _SHORT_WORD.findall(_COMMAND_TEXT.sub(" ", beside)) if _is_prose(word)
+    ]
     if beside != text:  # words beside formulas: a sentence
-        return not _prose_words(beside)
-    return len(_prose_words(text)) <= 2
+        return not words
+    if not any(char.isdigit() for char in text):
+        return len(words) <= 2
+    return not words or (len(words) <= 3 and not text[0].isalpha())
+
+
+def _is_prose(word: str) -> bool:
+    return word.lower() not in _MATH_WORDS and not word.isupper()
 
 
 def _prose_words(text: str) -> list[str]:
@@ -83,7 +93,7 @@ def _content(match: re.Match[str]) -> str:
 
 
 def _is_telling(content: str) -> bool:
-    if _MONEY.match(content) or not content:
+    if _MONEY.match(content) or not re.search(r"\w", content):
         return False
     return re.fullmatch(r"\\?[A-Za-z]+", content) is None
 

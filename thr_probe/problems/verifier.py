@@ -22,15 +22,8 @@ Gold = str | tuple[str, ...]
 ALGEBRA = "thr_probe.problems.algebra:judge"
 MEMORY_BYTES = 2 << 30
 """What one comparison may take; an answer that wants more is an error, not the machine's end."""
-# one of each construction: the grammar's tables are built as it meets them
-_WARM_UP = (
-    (r"\frac{a}{b}+\sqrt{2}x^{2}-3", r"\sqrt[3]{x}\cdot 2+5"),
-    (r"\sin(2x)+\frac{\pi}{3}\cos^{2} t", r"e^{-2 t}\ln(x_{1}+1)"),
-    (r"x^2+y^2=1", r"x<3"),
-    (r"[0,1)\cup(2,\infty)", r"1\le x\le 2"),
-    (r"n!+\sum_{k=1}^{n} k", r"\binom{n}{2}+(-1)^{n-1}"),
-    (r"f(x)=x+1", r"y=-\frac{1}{2}x+\frac{3}{4}"),
-)
+# the commonest constructions: the grammar's tables are built as it meets them
+_WARM_UP = ((r"\frac{a}{b}+\sqrt{2}x^{2}-3", r"(x-1)(y+2)"), (r"x+2y=1", r"y=-\frac{1}{2}x+5"))
 
 
 class VerifyStatus(StrEnum):
