@@ -61,3 +61,30 @@ def make_case(kind="plain", *, seed=0, correct=(True, False, True, False), lengt
         weight=weight_VD.numpy(),
         keywords=keywords,
     )
+
+
+def log_probability(group, head, weight_VD):
+    """log pi of every token as plain differentiable torch, apart from the package's head."""
+    logits_NV = head.scale * (group.hidden_ND @ weight_VD.T)
+    if head.bias_V is not None:
+        logits_NV = logits_NV + head.bias_V
+    if head.softcap is not None:
+        logits_NV = head.softcap * torch.tanh(logits_NV / head.softcap)
+    logprob_NV = torch.log_softmax(logits_NV / head.temperature, dim=1)
+    return logprob_NV.gather(1, group.token_ids_N[:, None])[:, 0]
+
+
+def mean_log_likelihood(group, head, weight_VD):
+    """F(W) = sum over correct i of 1/T_i sum_k log pi."""
+    logprob_N = log_probability(group, head, weight_VD)
+    total = weight_VD.new_zeros(())
+    for i in range(len(group.correct_G)):
+        if group.correct_G[i]:
+            total = total + logprob_N[group.rollout_index_N == i].mean()
+    return total
+
+
+def gradient_of_likelihood(case):
+    weight_VD = case.head.weight_VD.clone().requires_grad_()
+    mean_log_likelihood(case.group, case.head, weight_VD).backward()
+    return weight_VD.grad

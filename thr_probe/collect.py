@@ -11,11 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict, differences, from_saved
-from thr_probe.errors import DataError, UsageError
+from thr_probe.errors import UsageError
 from thr_probe.policy import Policy, load_policy
 from thr_probe.probe import ProbeOptions, score_group
 from thr_probe.problems import (
-    Problem,
     ProblemSet,
     Verdict,
     Verifier,
@@ -24,6 +23,13 @@ from thr_probe.problems import (
 )
 from thr_probe.processes import World
 from thr_probe.progress import SILENT, Advance, Monitor
+from thr_probe.prompts import (
+    LONGEST_COMPLETION,
+    TokenizedProblem,
+    problem_row,
+    template_of,
+    tokenized,
+)
 from thr_probe.sampling import Completion, Prompt, Sampler, SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
 from thr_probe.score import probe_options, score_rows, scoring_temperature
@@ -45,7 +51,6 @@ from thr_probe.traces.layout import CONFIG_NAME
 from thr_probe.versions import library_versions
 
 SCORE_ID = "default"
-LONGEST_COMPLETION = 3072
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +71,6 @@ class Job:
     """Of the sampler."""
     options: ProbeOptions
     """Of the probe."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizedProblem:
-    """A problem and its prompt as the policy reads it."""
-
-    problem: Problem
-    """Question, gold, prompt text."""
-    token_ids: list[int]
-    """The prompt."""
 
 
 def collect(
@@ -159,34 +154,6 @@ def check_same_options(run_path: Path, config: CollectConfig) -> None:
         )
 
 
-def template_of(config: CollectConfig) -> str | None:
-    """The template asked for; the lab's policy reads its own, whatever the problems are."""
-    return config.template or ("lab" if config.model == "lab" else None)
-
-
-def tokenized(
-    problem_set: ProblemSet, policy: Policy, config: CollectConfig
-) -> tuple[list[TokenizedProblem], int]:
-    """The problems whose prompts are short enough, and how many are not.
-
-    Raises:
-        DataError: no problem is left.
-    """
-    every = [
-        TokenizedProblem(problem=problem, token_ids=policy.encode_prompt(problem.prompt_text))
-        for problem in problem_set.problems
-    ]
-    room = (policy.max_length or LONGEST_COMPLETION * 2) - (config.max_new_tokens or 1)
-    limit = min(config.max_prompt_tokens, room)
-    kept = [task for task in every if len(task.token_ids) <= limit]
-    if not kept:
-        raise DataError(
-            f"{config.dataset}: no problem of {len(every)} has a prompt of at most {limit} tokens",
-            "raise --max-prompt-tokens, lower --max-new-tokens, or take a longer-context policy",
-        )
-    return kept, len(every) - len(kept)
-
-
 def _job(
     run_path: Path, config: CollectConfig, policy: Policy, tasks: Sequence[TokenizedProblem]
 ) -> Job:
@@ -232,23 +199,9 @@ def _create(
         run_path,
         manifest=manifest,
         config=config_dict(config),
-        problems=[_problem_row(task) for task in tasks],
+        problems=[problem_row(task) for task in tasks],
         overwrite=overwrite,
     )
-
-
-def _problem_row(task: TokenizedProblem) -> dict[str, object]:
-    problem = task.problem
-    return {
-        "prompt_id": problem.prompt_id,
-        "dataset": problem.dataset,
-        "level": problem.level,
-        "question": problem.question,
-        "prompt_text": problem.prompt_text,
-        "prompt_token_ids": task.token_ids,
-        "answer": problem.answer,
-        "answer_alt": problem.answer_alt,
-    }
 
 
 def _manifest(

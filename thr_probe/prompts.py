@@ -1,0 +1,66 @@
+"""Problems as a policy reads them: in its template, in its tokens, short enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thr_probe.config import CollectConfig
+from thr_probe.errors import DataError
+from thr_probe.policy import Policy
+from thr_probe.problems import Problem, ProblemSet
+
+LONGEST_COMPLETION = 3072
+"""Tokens of the longest completion where neither the user nor the model's context says less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizedProblem:
+    """A problem and its prompt as the policy reads it."""
+
+    problem: Problem
+    """Question, gold, prompt text."""
+    token_ids: list[int]
+    """The prompt."""
+
+
+def template_of(config: CollectConfig) -> str | None:
+    """The template asked for; the lab's policy reads its own, whatever the problems are."""
+    return config.template or ("lab" if config.model == "lab" else None)
+
+
+def tokenized(
+    problem_set: ProblemSet, policy: Policy, config: CollectConfig
+) -> tuple[list[TokenizedProblem], int]:
+    """The problems whose prompts are short enough, and how many are not.
+
+    Raises:
+        DataError: no problem is left.
+    """
+    every = [
+        TokenizedProblem(problem=problem, token_ids=policy.encode_prompt(problem.prompt_text))
+        for problem in problem_set.problems
+    ]
+    room = (policy.max_length or LONGEST_COMPLETION * 2) - (config.max_new_tokens or 1)
+    limit = min(config.max_prompt_tokens, room)
+    kept = [task for task in every if len(task.token_ids) <= limit]
+    if not kept:
+        raise DataError(
+            f"{config.dataset}: no problem of {len(every)} has a prompt of at most {limit} tokens",
+            "raise --max-prompt-tokens, lower --max-new-tokens, or take a longer-context policy",
+        )
+    return kept, len(every) - len(kept)
+
+
+def problem_row(task: TokenizedProblem) -> dict[str, object]:
+    """The row of the problems table."""
+    problem = task.problem
+    return {
+        "prompt_id": problem.prompt_id,
+        "dataset": problem.dataset,
+        "level": problem.level,
+        "question": problem.question,
+        "prompt_text": problem.prompt_text,
+        "prompt_token_ids": task.token_ids,
+        "answer": problem.answer,
+        "answer_alt": problem.answer_alt,
+    }
