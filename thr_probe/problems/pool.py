@@ -206,7 +206,9 @@ class WorkerPool:
             self._handle(worker, message, outcomes)
         return bool(data)
 
-    def _handle(self, worker: _Worker, message: list[str], outcomes: list[Outcome | None]) -> None:
+    def _handle(
+        self, worker: _Worker, message: list[str | float], outcomes: list[Outcome | None]
+    ) -> None:
         if message[0] == "ready":
             worker.ready = True
         elif message[0] == "refused":
@@ -215,7 +217,9 @@ class WorkerPool:
                 hint="--verifier takes module:function; the module must be importable from here",
             )
         else:
-            outcomes[worker.items.popleft()] = Outcome(ending=Ending(message[0]), value=message[1])
+            outcomes[worker.items.popleft()] = Outcome(
+                ending=Ending(str(message[0])), value=message[1]
+            )
             worker.deadline = time.monotonic() + self.limit_s
 
     def _lose(
