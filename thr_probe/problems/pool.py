@@ -79,20 +79,22 @@ class WorkerPool:
         limit_s: float,
         memory_bytes: int = 0,
         warm_up: Sequence[tuple[str, str]] = (),
-        extra_path: Sequence[str] = (),
+        quiet: bool = False,
     ) -> None:
         if num_workers < 1 or not limit_s > 0:
             raise UsageError(f"need num_workers >= 1 and limit_s > 0, got {num_workers}, {limit_s}")
         self.function = function
         self.limit_s = limit_s
         self._num_workers = num_workers
+        self._stderr = subprocess.DEVNULL if quiet else None
         self._settings = json.dumps(
             {
                 "function": function,
                 "limit_s": limit_s,
                 "memory_bytes": memory_bytes,
                 "warm_up": list(warm_up),
-                "path": [*extra_path, *(entry or str(Path.cwd()) for entry in sys.path)],
+                # the current folder last: plug-ins lie there and should hide nothing installed
+                "path": [*filter(None, sys.path), str(Path.cwd())],
             }
         )
         self._workers: list[_Worker] = []
@@ -144,7 +146,11 @@ class WorkerPool:
     def _launch(self) -> None:
         command = [sys.executable, "-P", "-c", _LAUNCH, self._settings]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT | os.environ
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=_ENVIRONMENT | os.environ,
         )
         self._workers.append(_Worker(process=process, deadline=time.monotonic() + START_LIMIT_S))
 

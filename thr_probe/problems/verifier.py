@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -111,6 +110,7 @@ class MathVerifier(_PoolVerifier):
             limit_s=limit_s,
             memory_bytes=MEMORY_BYTES,
             warm_up=_WARM_UP,
+            quiet=True,
         )
         super().__init__("math", pool)
 
@@ -201,9 +201,7 @@ class PluginVerifier(_PoolVerifier):
         num_workers: int = 2,
         limit_s: float = 5.0,
     ) -> None:
-        pool = WorkerPool(
-            function, num_workers=num_workers, limit_s=limit_s, extra_path=[str(Path.cwd())]
-        )
+        pool = WorkerPool(function, num_workers=num_workers, limit_s=limit_s)
         super().__init__(function, pool)
         self.correct_above = correct_above
         self._pool.start()
