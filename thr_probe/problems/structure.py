@@ -71,8 +71,8 @@ def take_apart(text: str) -> Parts | None:
 def split_list(text: str) -> list[str]:
     """The items of an enumeration: commas, semicolons and the words and, or separate them.
 
-    Where every part between semicolons or `and` holds several assignments, as in "p=5, q=2 and
-    p=7, q=2", each part is one item.
+    Where every part between semicolons or `and` holds several assignments, as in "a=1, b=2 and
+    a=3, b=4", each part is one item.
     """
     strong = split_top(text, _STRONG)
     weak = [split_top(part, re.compile(",")) for part in strong]
