@@ -161,7 +161,9 @@ def _print_run(out: Path, style: Format) -> None:
         "tokens": tokens,
     }
     row |= {
-        name: count for name, count in run.manifest.counts.items() if name.startswith("skipped")
+        name: count
+        for name, count in run.manifest.counts.items()
+        if name.startswith("skipped") and count
     }
     print_rows([row], style)
     stderr().print(f"next: {quoted(['thr-probe', 'analyze', 'all', str(out)])}")

@@ -73,10 +73,10 @@ class ShellMonitor(Monitor):
         """One line of progress with the time that is left."""
         self.printed, self.current = time.monotonic(), True
         fresh = self.done - self.resumed
-        left = (self.printed - self.started) / fresh * (self.total - self.done) if fresh else 0.0
-        self.console.print(
-            f"prompts {self.done}/{self.total}  {self.rates()}  about {left:,.0f} s left"
-        )
+        spent = self.printed - self.started
+        left = spent / fresh * (self.total - self.done) if fresh else 0.0
+        time_text = f"about {left:,.0f} s left" if left else f"{spent:,.0f} s"
+        self.console.print(f"prompts {self.done}/{self.total}  {self.rates()}  {time_text}")
 
     def end(self) -> None:
         """Take the bar away, or print the last line."""
