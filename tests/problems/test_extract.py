@@ -24,7 +24,7 @@ CASES = [
     (r"<|im_start|>think ... <|im_start|>answer \boxed{8}", "8"),
     # phrases, in their order
     ("The final answer is $12$. I hope it is correct. The answer is 3.", "12"),
-    ("Final Answer: The final answer is 14400. I hope it is correct.", "14400"),
+    ("Final Answer: The final answer is 5040. I hope it is correct.", "5040"),
     ("So the answer is 18 dollars. Then 5 more.", "18 dollars"),
     ("The answer is $x = 5$ apples.", "x = 5"),
     ("The answer is $12$ and $13$.", "12, 13"),
