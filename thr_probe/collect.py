@@ -26,8 +26,8 @@ from thr_probe.progress import SILENT, Advance, Monitor
 from thr_probe.prompts import (
     LONGEST_COMPLETION,
     TokenizedProblem,
+    default_template,
     problem_row,
-    template_of,
     tokenized,
 )
 from thr_probe.sampling import Completion, Prompt, Sampler, SamplingSettings
@@ -116,11 +116,12 @@ def collect(
     )
     problem_set = load_problems(
         config.dataset,
-        template=template_of(config),
+        template=config.template,
         question_column=config.question_column,
         answer_column=config.answer_column,
         max_prompts=config.max_prompts,
         tokenizer=policy.tokenizer,
+        default_template=default_template(config),
     )
     tasks, num_long = tokenized(problem_set, policy, config)
     job = _job(run_path, config, policy, tasks)

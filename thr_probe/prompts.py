@@ -23,9 +23,9 @@ class TokenizedProblem:
     """The prompt."""
 
 
-def template_of(config: CollectConfig) -> str | None:
-    """The template asked for; the lab's policy reads its own, whatever the problems are."""
-    return config.template or ("lab" if config.model == "lab" else None)
+def default_template(config: CollectConfig) -> str:
+    """The template where none was asked for: the lab's policy reads its own."""
+    return "lab" if config.model == "lab" else "qwen-boxed"
 
 
 def tokenized(

@@ -143,20 +143,26 @@ def test_empty_golds_and_repeated_prompts_are_left_out_and_counted(tmp_path: Pat
     assert "none of the 2 rows has a gold" in message
 
 
-def test_a_smaller_subset_lies_in_a_larger_one_and_depends_on_the_seed(tmp_path: Path) -> None:
-    rows = [{"question": f"q{n}", "answer": str(n)} for n in range(50)]
+def test_max_prompts_keeps_the_first_in_the_order_of_the_source(tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "answer": str(n) if n != 1 else ""} for n in range(50)]
     source = write_jsonl(tmp_path / "p.jsonl", *rows)
 
-    def golds(num: int, seed: int) -> list[int]:
-        chosen = load_problems(source, max_prompts=num, seed=seed).problems
-        return [int(problem.answer) for problem in chosen]
+    def golds(num: int | None) -> list[int]:
+        return [int(problem.answer) for problem in load_problems(source, max_prompts=num).problems]
 
-    assert golds(5, 0) == sorted(golds(5, 0))
-    assert len(set(golds(5, 0))) == 5
-    assert set(golds(5, 0)) < set(golds(20, 0))
-    assert golds(5, 0) != golds(5, 1)
-    assert golds(99, 3) == list(range(50))
+    assert golds(3) == [0, 2, 3]
+    assert golds(99) == golds(None) == [0, *range(2, 50)]
     assert "at least 1" in message_of(source, UsageError, max_prompts=0)
+
+
+def test_the_default_template_gives_way_to_prompts_of_the_file(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "p.jsonl", {"question": "1+1?", "answer": "2"})
+    assert load_problems(source, default_template="lab").problems[0].prompt_text == prompt_text(
+        "1+1?"
+    )
+    ready = write_parquet(tmp_path / "v.parquet", verl_rows(1))
+    plain, told = load_problems(ready), load_problems(ready, default_template="lab")
+    assert told.problems == plain.problems
 
 
 def verl_rows(num: int = 2) -> list[dict[str, Any]]:

@@ -75,12 +75,13 @@ def collect_command(
 def _collect_options(
     out: Path, flags: dict[str, Any], config: Path | None, *, resume: bool
 ) -> CollectConfig:
-    """The options; `--resume` without any takes those that the run was started with."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    if resume and not given and config is None and (out / "config.toml").exists():
+    """The options; `--resume` starts from those that the run was started with."""
+    if resume and config is None and (out / "config.toml").exists():
         from thr_probe.traces import read_config
 
-        return from_saved(CollectConfig, read_config(out), out / "config.toml")
+        given = {name: value for name, value in flags.items() if value is not None}
+        saved = read_config(out)
+        return from_saved(CollectConfig, {**saved, **given}, out / "config.toml")
     return resolve_config(
         CollectConfig, flags, command="collect", environment=os.environ, config_file=config
     )

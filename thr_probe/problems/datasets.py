@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -36,8 +35,8 @@ def load_problems(  # noqa: PLR0913  the whole of what a source may need, each w
     question_column: str | None = None,
     answer_column: str | None = None,
     max_prompts: int | None = None,
-    seed: int = 0,
     tokenizer: Any = None,
+    default_template: str = "qwen-boxed",
 ) -> ProblemSet:
     """The problems of a source, each with the prompt the policy will be given.
 
@@ -45,13 +44,12 @@ def load_problems(  # noqa: PLR0913  the whole of what a source may need, each w
         source: "lab" or "lab:train|validation|test"; a .parquet, .jsonl or .csv path; a verl-format
             Parquet path; or a hub id `org/name[/config][:split]`.
         template: a name of `TEMPLATES`; by default "lab" for the lab, the file's own prompts for
-            verl, else "qwen-boxed".
+            verl, else `default_template`.
         question_column: where the question stands; found by its name when None.
         answer_column: where the gold stands; found by its name when None.
-        max_prompts: keep this many, drawn with `seed`, in the order of the source; a smaller number
-            keeps a subset of a larger one's.
-        seed: draws the subset, and the problems of the lab.
+        max_prompts: keep only the first so many, in the order of the source.
         tokenizer: the policy's, for the template "chat".
+        default_template: what sources without prompts of their own are put in, if not told.
 
     Returns:
         The set, with counts of rows left out for an empty gold or a repeated prompt.
@@ -62,13 +60,13 @@ def load_problems(  # noqa: PLR0913  the whole of what a source may need, each w
         check_template(template)
     is_lab = source == "lab" or source.startswith("lab:")
     if is_lab:
-        name, drafts = source, _lab_drafts(source, max_prompts, seed)
+        name, drafts = source, _lab_drafts(source, max_prompts)
     else:
         table = read_table(source)
         name = table.name
         drafts = _table_drafts(table, question_column, answer_column, template, tokenizer)
-    render = _renderer(template or ("lab" if is_lab else "qwen-boxed"), tokenizer)
-    return _problem_set(source, name, drafts, render, max_prompts, seed)
+    render = _renderer(template or ("lab" if is_lab else default_template), tokenizer)
+    return _problem_set(source, name, drafts, render, max_prompts)
 
 
 def _problem_set(
@@ -77,7 +75,6 @@ def _problem_set(
     drafts: list[Draft],
     render: Callable[[str], str],
     max_prompts: int | None,
-    seed: int,
 ) -> ProblemSet:
     graded = [draft for draft in drafts if gold_text(draft.answer)]
     problems = _distinct(_problem(draft, render) for draft in graded)
@@ -86,7 +83,7 @@ def _problem_set(
             f"{source}: none of the {len(drafts)} rows has a gold answer",
             hint="check the answer column; completions are compared with it",
         )
-    kept = _subset(problems, max_prompts, seed)
+    kept = problems[:max_prompts]
     return ProblemSet(
         name=name,
         problems=kept,
@@ -120,17 +117,7 @@ def _distinct(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _subset(
-    problems: tuple[Problem, ...], max_prompts: int | None, seed: int
-) -> tuple[Problem, ...]:
-    if max_prompts is None or max_prompts >= len(problems):
-        return problems
-    order = list(range(len(problems)))
-    random.Random(seed).shuffle(order)
-    return tuple(problems[index] for index in sorted(order[:max_prompts]))
-
-
-def _lab_drafts(source: str, max_prompts: int | None, seed: int) -> list[Draft]:
+def _lab_drafts(source: str, max_prompts: int | None) -> list[Draft]:
     split = source.partition(":")[2] or "test"
     if split not in ("train", "validation", "test"):
         raise UsageError(f"the lab has no split {split!r}", hint="lab:train|validation|test")
@@ -143,7 +130,7 @@ def _lab_drafts(source: str, max_prompts: int | None, seed: int) -> list[Draft]:
             answer_alt=None,
             prompt_text=None,
         )
-        for problem in lab_problems(split, max_prompts, seed=seed)
+        for problem in lab_problems(split, max_prompts)
     ]
 
 

@@ -51,6 +51,7 @@ _OWN_NAMES = (
     ROLLOUTS,
     SCORES,
     "logs",
+    "analysis",  # where analyze writes by default: figures of rollouts that are gone would mislead
 )
 
 
