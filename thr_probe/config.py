@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from thr_probe.errors import DataError, UsageError
 
@@ -205,7 +205,7 @@ def declared_types(kind: type[Config]) -> dict[str, type]:
 def _plain_type(hint: Any) -> type:
     if get_origin(hint) in {Union, types.UnionType}:
         hint = next(part for part in get_args(hint) if part is not types.NoneType)
-    return hint  # type: ignore[no-any-return]
+    return cast(type, hint)
 
 
 def _from_file(kind: type[Config], path: Path, command: str) -> dict[str, Any]:

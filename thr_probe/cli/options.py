@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def flags_of(kind: type[Config]) -> Callable[[Callable[..., None]], Callable[...
             command(**values)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        # inspect, and so typer, looks here first
+        run.__dict__["__signature__"] = inspect.Signature(parameters)
         run.__annotations__ = {item.name: item.annotation for item in parameters}
         return run
 
@@ -61,5 +62,5 @@ def _parameter(item: Field[Any], wanted: type) -> inspect.Parameter:
         item.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[Optional[wanted], option],  # noqa: UP045 - a runtime type
+        annotation=Annotated[wanted | None, option],
     )

@@ -65,7 +65,7 @@ def _equal(gold: str, left: list[Any], right: list[Any]) -> bool:
     return bool(verify(left, right, timeout_seconds=None, allow_set_relation_comp=True))
 
 
-def clearly_different(left: object, right: object) -> bool:
+def clearly_different(left: Any, right: Any) -> bool:
     """Whether two expressions take clearly different values at a point.
 
     Proving the same by simplification takes math-verify up to seconds. A value that is not there
@@ -74,7 +74,7 @@ def clearly_different(left: object, right: object) -> bool:
     for side in (left, right):
         if not isinstance(side, Expr) or isinstance(side, Symbol) or side.has(*_NO_VALUE):
             return False
-    symbols = sorted(left.free_symbols | right.free_symbols, key=str)  # type: ignore[attr-defined]
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     if len(symbols) > _MAX_SYMBOLS:
         return False
     values = [_value(side, symbols) for side in (left, right)]
