@@ -6,12 +6,13 @@ problems alone, so a run that was killed and resumed equals one that was not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict, differences, from_saved
-from thr_probe.errors import UsageError
+from thr_probe.errors import DataError, UsageError
 from thr_probe.policy import Policy, load_policy
 from thr_probe.probe import ProbeOptions, score_group
 from thr_probe.problems import (
@@ -48,6 +49,7 @@ from thr_probe.traces import (
     write_tokens,
 )
 from thr_probe.traces.layout import CONFIG_NAME
+from thr_probe.traces.manifest import MANIFEST_NAME
 from thr_probe.versions import library_versions
 
 SCORE_ID = "default"
@@ -127,7 +129,9 @@ def collect(
     job = _job(run_path, config, policy, tasks)
     with job.verifier:
         manifest = _manifest(job, problem_set, tasks, num_long, argv)
-        if world.is_first and not resuming:
+        if resuming:
+            check_same_inputs(run_path, manifest)
+        elif world.is_first:
             _create(run_path, manifest, config, tasks, overwrite=overwrite)
         world.wait()
         if not _run_shards(job, tasks, world, monitor):
@@ -152,6 +156,33 @@ def check_same_options(run_path: Path, config: CollectConfig) -> None:
         raise UsageError(
             f"{path}: the run was started with other options: {'; '.join(changed)}",
             "resume with the same options, or start another run with another -o",
+        )
+
+
+def check_same_inputs(run_path: Path, wanted: Manifest) -> None:
+    """A run is resumed with the problems, the policy and the tokenizer it was started with.
+
+    Raises:
+        DataError: naming what is not what it was.
+    """
+    saved = read_manifest(run_path)
+    meanings = {
+        "dataset_digest": "the problems",
+        "model_digest": "the weights of the policy",
+        "tokenizer_digest": "the tokenizer",
+        "revision": "the revision of the policy",
+        "num_prompts": "the number of problems",
+        "counts": "the limits and the rows left out",
+    }
+    changed = [
+        meaning
+        for name, meaning in meanings.items()
+        if getattr(saved, name) != getattr(wanted, name)
+    ]
+    if changed:
+        raise DataError(
+            f"{run_path / MANIFEST_NAME}: {', '.join(changed)} changed since the run was started",
+            "restore them, or start another run with another -o",
         )
 
 
@@ -185,7 +216,7 @@ def _job(
 
 def _has_manifest(run_path: Path) -> bool:
     # a process killed before the manifest stood left nothing to continue
-    return (run_path / "manifest.json").exists()
+    return (run_path / MANIFEST_NAME).exists()
 
 
 def _create(
@@ -215,6 +246,7 @@ def _manifest(
     return Manifest(
         model=job.policy.name,
         revision=job.policy.revision,
+        model_digest=job.policy.weights_digest,
         tokenizer_digest=job.policy.tokenizer_digest,
         dataset=problem_set.name,
         dataset_digest=problem_set.digest,
@@ -243,6 +275,7 @@ def _run_shards(
     """Do the shards of this process that are not on disk yet; False when stopped early."""
     done = set(_finished_shards(job.run_path)) if world.is_first else set()
     done = world.share(done)
+    left = itertools.count()  # what is left of a resumed run is dealt out evenly
     size = job.config.shard_prompts
     monitor.begin(len(tasks))
     shards = [tasks[start : start + size] for start in range(0, len(tasks), size)]
@@ -250,7 +283,7 @@ def _run_shards(
         if index in done:
             monitor.advance(Advance(prompts=len(shard), resumed=True))
             continue
-        if not world.owns(index):
+        if not world.owns(next(left)):
             continue
         if monitor.should_stop():
             return False

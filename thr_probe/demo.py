@@ -56,20 +56,26 @@ def _story(run_path: Path, figures: Path, outcomes: list[Outcome]) -> str:
 
 
 def shown(analyses: Mapping[str, Analysis]) -> list[str]:
-    """What the demo shows, in two sentences with its own numbers."""
-
-    def percent(name: str, quantity: str, split: str = "all") -> str:
-        return f"{analyses[name].value(quantity, split).value:.0%}"
-
-    largest = max(analyses["passk"].curves["curve"]["k"])
+    """What the demo shows, in two sentences with its own numbers and their intervals."""
+    density, overlap, passk = (analyses[name] for name in ("density", "overlap", "passk"))
+    if density.empty_reason or overlap.empty_reason:
+        return [density.empty_reason or overlap.empty_reason or ""]
+    largest = max(passk.curves["curve"]["k"])
     return [
-        f"A few tokens carry the training signal: {percent('density', 'dominant_share')} of the "
-        f"tokens are dominant (|THR| > tau) and hold {percent('density', 'dominant_mass')} of the "
-        f"summed |THR|; {percent('density', 'positive_share_of_dominant')} of them push towards "
-        "exploitation (THR > 0), the others towards exploration.",
-        f"They are mostly where the policy has a choice: in the median completion "
-        f"{percent('overlap', 'median_overlap')} of them are also its highest-entropy tokens "
-        f"(chance: {percent('overlap', 'mean_chance')}), and Pass@{largest} of "
-        f"{percent('passk', f'pass_at_{largest}')} against Pass@1 of "
-        f"{percent('passk', 'pass_at_1')} is the room there is to explore.",
+        f"The 5 % of tokens with the largest |THR| hold {percent(density, 'top_5_mass')} of the "
+        f"summed |THR|; {percent(density, 'dominant_share')} of the tokens are dominant "
+        f"(|THR| > tau), of which {percent(density, 'positive_share_of_dominant')} push towards "
+        "exploitation (THR > 0) and the others towards exploration.",
+        f"On average {percent(overlap, 'mean_overlap')} of a completion's dominant tokens are also "
+        f"its highest-entropy tokens (chance: {percent(overlap, 'mean_chance')}), and "
+        f"Pass@{largest} of {percent(passk, f'pass_at_{largest}')} against Pass@1 of "
+        f"{percent(passk, 'pass_at_1')} is the room there is to explore.",
     ]
+
+
+def percent(analysis: Analysis, quantity: str) -> str:
+    """A share with its interval, over groups of positive tau where there are others."""
+    positive = "all, tau > 0"
+    split = positive if positive in set(analysis.summary["split"]) else "all"
+    interval = analysis.value(quantity, split)
+    return f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -35,7 +36,10 @@ class World:
         )
         if world.size > 1 and not dist.is_initialized():
             # only votes and counts are exchanged; the shards meet on disk
-            dist.init_process_group("gloo", rank=world.rank, world_size=world.size)
+            patience = timedelta(days=7)  # the last shard of another process may take hours
+            dist.init_process_group(
+                "gloo", rank=world.rank, world_size=world.size, timeout=patience
+            )
         return world
 
     @property

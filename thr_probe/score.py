@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,6 +129,8 @@ def score_run(
         adapter=config.adapter,
     )
     check_tokenizer(run, policy)
+    info["model_digest"] = policy.weights_digest
+    _check_room(run, score_id, info, resume=resume)
     info["versions"] = library_versions()
     if world.is_first:
         write_score_info(run.path, score_id, info)
@@ -137,9 +140,10 @@ def score_run(
     prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
     options = probe_options(config, temperature)
     monitor.begin(run.manifest.num_prompts)
+    left = itertools.count()
     for index, groups in enumerate(_groups_by_part(run)):
-        if index in done or not world.owns(index):
-            monitor.advance(Advance(prompts=len(groups), resumed=index in done))
+        if index in done or not world.owns(next(left)):
+            monitor.advance(Advance(prompts=len(groups), resumed=True))
             continue
         if monitor.should_stop():
             return None

@@ -212,6 +212,39 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(lab_run, tmp_path, monke
     assert content(path) == content(lab_run)
 
 
+def test_a_run_does_not_go_on_with_other_problems(tmp_path):
+    source, path = tmp_path / "p.jsonl", tmp_path / "run"
+    rows = [{"question": f"What is {n} plus 4?", "answer": str(n + 4)} for n in range(10, 16)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = dataclasses.replace(CONFIG, dataset=str(source))
+    collect(config, path, monitor=StopAfter(1))
+    before = content(path)
+    rows[5]["question"] = "What is 15 plus 4 again?"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"manifest\.json: the problems changed"):
+        collect(config, path, resume=True)
+    assert content(path) == before
+
+
+def test_a_run_does_not_go_on_with_other_weights(checkpoint, tmp_path):
+    path, folder = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(policy_directory(), folder)
+    config = dataclasses.replace(CONFIG, model=str(folder), template="lab")
+    collect(config, path, monitor=StopAfter(1))
+    before = content(path)
+    shutil.copy(checkpoint / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(DataError, match="the weights of the policy changed"):
+        collect(config, path, resume=True)
+    assert content(path) == before
+    shutil.copytree(policy_directory(), folder, dirs_exist_ok=True)
+    assert collect(config, path, resume=True)
+    scoring = ScoreConfig(model=str(folder), score_id="again")
+    assert score_run(path, scoring, monitor=StopAfter(1)) is None
+    shutil.copy(checkpoint / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(UsageError, match="was started with model_digest"):
+        score_run(path, scoring, resume=True)
+
+
 def test_a_damaged_shard_is_reported_not_replaced(lab_run, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(lab_run, path)

@@ -60,3 +60,15 @@ def test_a_peaked_distribution_has_no_entropy(softcap):
     result = head_pass(torch.ones(1, 1), torch.tensor([0]), head)
     np.testing.assert_allclose(result.entropy_N, 0, atol=1e-6)
     np.testing.assert_allclose(result.logprob_N, 0, atol=1e-6)
+
+
+def test_a_saturated_softcap_keeps_the_digits_of_its_slope_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    weight_VD = torch.randn(7, 4, generator=generator)
+    hidden_ND = 40 * torch.randn(20, 4, generator=generator)
+    ids = torch.randint(7, (20,), generator=generator)
+    exact = distribution(hidden_ND.double(), Head(weight_VD.double(), softcap=5.0)).residual(ids)
+    single = distribution(hidden_ND, Head(weight_VD, softcap=5.0)).residual(ids)
+    assert (exact.abs() < 1e-9).any()
+    # the argument of the cap, up to 30, is rounded to float32 before it is exponentiated
+    close(single.double(), exact, rtol=1e-4, atol=1e-30)

@@ -41,10 +41,11 @@ def density_caption(analysis: Analysis, style: str) -> str:
         f"Dominant ({_THR} above the threshold of the group) are "
         f"{latex_percent(analysis.value('dominant_share'))} of the tokens; "
         f"{latex_percent(analysis.value('positive_share'))} have a positive THR"
-        + _zero_clause(analysis, style),
+        + _zero_clause(analysis, style)
+        + _nonpositive_clause(analysis),
         f"(c) Share of the summed {_THR} that the tokens of largest {_THR} hold: the top 1, 5 and "
         f"20\\,\\% hold {tops[0]}, {tops[1]} and {tops[2]} (Gini coefficient "
-        f"{analysis.value('gini').value:.3f}); the dotted line would be equal shares",
+        f"{_gini(analysis)}); the dotted line would be equal shares",
         *_left_out(analysis),
         _interval_sentence(analysis, "Brackets and bands"),
     )
@@ -55,6 +56,27 @@ def _zero_clause(analysis: Analysis, style: str) -> str:
     if style == "paper" or zero.value == 0:
         return ""
     return f", and {latex_percent(zero)} one of exactly 0, which no bin shows"
+
+
+def _gini(analysis: Analysis) -> str:
+    gini = analysis.value("gini")
+    bounds = f" [{gini.low:.3f}, {gini.high:.3f}]" if math.isfinite(gini.low) else ""
+    return f"{gini.value:.3f}{bounds}"
+
+
+def _nonpositive_clause(analysis: Analysis) -> str:
+    """What groups whose threshold is not positive, and keeps every token, add to the dominant."""
+    number = analysis.count("num_groups_tau_nonpositive")
+    if number == 0:
+        return ""
+    splits = set(analysis.summary["split"])
+    kept = "none is left"
+    if "all, tau > 0" in splits:
+        kept = f"{latex_percent(analysis.value('dominant_share', 'all, tau > 0'))} are dominant"
+    return (
+        f". In {counted(number, 'group')} $\\tau \\le 0$ makes every token dominant and is left "
+        f"out of the median $\\tau$; without them {kept}"
+    )
 
 
 def overlap_caption(analysis: Analysis) -> str:

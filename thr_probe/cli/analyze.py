@@ -21,7 +21,12 @@ analyze_app = typer.Typer(
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Folder of the files.", show_default="RUN/analysis"),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder of the files.",
+        show_default="RUN/analysis, RUN/analysis/SCORE_ID",
+    ),
 ]
 ScoreIdOption = Annotated[
     str | None, typer.Option("--score-id", help="Score set to read, where there are several.")
@@ -161,8 +166,8 @@ def all_command(
     from thr_probe.gallery import analyze_all
     from thr_probe.traces import read_run
 
-    folder = out or run / "analysis"
     opened = read_run(run)
+    folder = out or default_folder(run, score_id)
     _warn_if_incomplete(run, complete=opened.is_complete)
     outcomes = analyze_all(
         opened,
@@ -201,8 +206,8 @@ def _analyze(
     from thr_probe.gallery import analyze
     from thr_probe.traces import read_run
 
-    folder = out or run / "analysis"
     opened = read_run(run)
+    folder = out or default_folder(run, options.get("score_id"))
     _warn_if_incomplete(run, complete=opened.is_complete)
     analysis, paths = analyze(
         name, opened, folder, venue=venue, command=quoted(command_line()), **options
@@ -212,6 +217,11 @@ def _analyze(
     print_rows(_result(analysis), printed)
     for path in paths:
         stderr().print(str(path))
+
+
+def default_folder(run: Path, score_id: str | None) -> Path:
+    """RUN/analysis, and a folder of its own below it for a score set that was named."""
+    return run / "analysis" / (score_id if score_id not in {None, "default"} else "")
 
 
 def _result(analysis: Analysis) -> list[dict[str, object]]:

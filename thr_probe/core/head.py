@@ -100,9 +100,10 @@ def distribution(hidden_CD: Float[Tensor, "C D"], head: Head) -> Distribution:
         logits_CV += head.bias_V.to(logits_CV.dtype)
     slope: float | Tensor = head.scale / head.temperature
     if head.softcap is not None:
-        capped_CV = torch.tanh(logits_CV / head.softcap)
-        slope = (1 - capped_CV.square()) * slope
-        logits_CV = capped_CV.mul_(head.softcap)
+        argument_CV = logits_CV / head.softcap
+        # 1 - tanh^2 has no correct digit where the cap saturates; 1 / cosh^2 keeps them all
+        slope = slope / torch.cosh(argument_CV).square()
+        logits_CV = torch.tanh(argument_CV).mul_(head.softcap)
     return Distribution(torch.log_softmax(logits_CV / head.temperature, dim=1), slope)
 
 

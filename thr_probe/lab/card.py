@@ -126,6 +126,13 @@ def target_rows(figures: dict[str, Any]) -> list[str]:
     return rows
 
 
+def minutes_row(seconds: float) -> str:
+    """The row of the training time."""
+    minutes = seconds / 60
+    verdict = "met" if 10 <= minutes <= 60 else "**missed**"
+    return f"| training, minutes | 10 to 60 | {minutes:.0f} | {verdict} |"
+
+
 def kind_rows(figures: dict[str, Any]) -> list[str]:
     """Accuracy of every kind of problem."""
     greedy, drawn = figures["greedy"], figures["sampled"]
@@ -201,6 +208,7 @@ def card_text(record: dict[str, Any]) -> str:
         f"{figures['greedy_on_sampled']['accuracy']:.3f}.",
         "",
         *target_rows(figures),
+        minutes_row(float(record["seconds"])),
         "",
         f"Pass@K (unbiased): {pass_line(figures)}.",
         "",

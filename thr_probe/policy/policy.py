@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -68,6 +69,20 @@ class Policy:
     def tokenizer_digest(self) -> str:
         """sha256 of the tokenizer's serialised state."""
         return tokenizer_digest(self.tokenizer)
+
+    @property
+    def weights_digest(self) -> str:
+        """sha256 over the ends of every weight: another checkpoint has another one.
+
+        512 numbers of each, so that it costs nothing beside loading; not a check of every bit.
+        """
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.model.named_parameters()):
+            flat = weight.detach().flatten()
+            ends = torch.cat([flat[:256], flat[-256:]]).float().cpu()
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(ends.numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def max_length(self) -> int | None:

@@ -39,6 +39,8 @@ class Manifest:
     """The policy that the completions were sampled from; None where it is not known."""
     revision: str | None = None
     """Revision of the model on its hub."""
+    model_digest: str | None = None
+    """Digest of a sample of every weight of the model."""
     tokenizer_digest: str | None = None
     """Digest of the tokenizer that the token ids belong to."""
     dataset: str
@@ -151,6 +153,7 @@ _FIELD_KINDS: dict[str, tuple[type, ...]] = {
     "status": (str,),
     "model": (str, type(None)),
     "revision": (str, type(None)),
+    "model_digest": (str, type(None)),
     "tokenizer_digest": (str, type(None)),
     "dataset": (str,),
     "dataset_digest": (str, type(None)),
