@@ -105,3 +105,13 @@ def test_differences_name_every_option_that_changed():
 def test_counts_below_one_are_refused_by_their_flag(name):
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be at least 1, got 0"):
         CollectConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_no_trace_can_hold_are_refused(seed):
+    with pytest.raises(UsageError, match="--seed must lie in"):
+        CollectConfig(seed=seed)
+
+
+def test_keys_of_a_file_may_be_written_as_flags(tmp_path):
+    assert resolved(tmp_path, text="group-size = 2\n").group_size == 2

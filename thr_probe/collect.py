@@ -33,7 +33,7 @@ from thr_probe.prompts import (
 )
 from thr_probe.sampling import Completion, Prompt, Sampler, SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
-from thr_probe.score import probe_options, score_rows, scoring_temperature
+from thr_probe.score import probe_options, recorded, score_rows, scoring_temperature
 from thr_probe.traces import (
     Manifest,
     RunStatus,
@@ -103,10 +103,12 @@ def collect(
         DataError, PrerequisiteError: what is wrong with the problems, the policy or the trace.
     """
     world = World.from_environment()
-    resuming = resume and (run_path / CONFIG_NAME).exists() and _has_manifest(run_path)
+    if resume and overwrite:
+        raise UsageError("--resume continues a run, --overwrite replaces it: choose one")
+    resuming = resume and _has_manifest(run_path)
     if resuming:
         check_same_options(run_path, config)
-        if read_manifest(run_path).status is RunStatus.COMPLETE:
+        if _is_whole(run_path, config):
             read_run(run_path)
             return True
     policy = load_policy(
@@ -172,13 +174,14 @@ def check_same_inputs(run_path: Path, wanted: Manifest) -> None:
         "tokenizer_digest": "the tokenizer",
         "revision": "the revision of the policy",
         "num_prompts": "the number of problems",
-        "counts": "the limits and the rows left out",
     }
     changed = [
         meaning
         for name, meaning in meanings.items()
-        if getattr(saved, name) != getattr(wanted, name)
+        if getattr(saved, name) not in {None, getattr(wanted, name)}
     ]
+    if any(saved.counts.get(name) != count for name, count in wanted.counts.items()):
+        changed.append("the limits or the rows left out")
     if changed:
         raise DataError(
             f"{run_path / MANIFEST_NAME}: {', '.join(changed)} changed since the run was started",
@@ -211,6 +214,15 @@ def _job(
             seed=config.seed,
         ),
         options=probe_options(config, config.temperature),
+    )
+
+
+def _is_whole(run_path: Path, config: CollectConfig) -> bool:
+    """Whether a run was finished and still has all its shards."""
+    manifest = read_manifest(run_path)
+    num_shards = -(-manifest.num_prompts // config.shard_prompts)
+    return manifest.status is RunStatus.COMPLETE and _finished_shards(run_path) == list(
+        range(num_shards)
     )
 
 
@@ -383,7 +395,7 @@ def _finish(job: Job, manifest: Manifest) -> None:
     )
     config = config_dict(job.config)
     info = {
-        name: config[name]
+        name: recorded(config[name])
         for name in (item.name for item in fields(ScoringConfig))
         if config[name] is not None
     }

@@ -43,6 +43,8 @@ def check_counts(config: object) -> None:
     """
     for name, wanted in get_type_hints(type(config)).items():
         value = getattr(config, name)
+        if name == "seed" and not 0 <= value < 2**63:
+            raise UsageError(f"--seed must lie in 0..2^63-1, got {value}")
         if _plain_type(wanted) is int and name != "seed" and value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
@@ -218,7 +220,7 @@ def _from_file(kind: type[Config], path: Path, command: str) -> dict[str, Any]:
     # one file may hold a [table] per command beside keys for all of them
     own = content.pop(command, {})
     content = {name: value for name, value in content.items() if name not in COMMANDS}
-    values = {**content, **own}
+    values = {name.replace("-", "_"): value for name, value in {**content, **own}.items()}
     declared = declared_types(kind)
     _check_keys(values, declared, path)
     return {
@@ -229,7 +231,7 @@ def _from_file(kind: type[Config], path: Path, command: str) -> dict[str, Any]:
 def _check_keys(values: Mapping[str, Any], declared: Mapping[str, type], path: Path) -> None:
     for name in values:
         if name not in declared:
-            close = difflib.get_close_matches(name.replace("-", "_"), declared, n=1)
+            close = difflib.get_close_matches(name, declared, n=1)
             raise UsageError(
                 f"{path}: unknown key {name!r}",
                 f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(declared))}",

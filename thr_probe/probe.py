@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or positive, got {self.temperature}")
+        if math.isnan(self.beta) or self.beta == math.inf:
+            raise UsageError(f"beta must be a number, or -inf to keep every token, got {self.beta}")
         check_route(self.vocab)
         check_threshold_options(self.reduce, self.self_influence)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thr_probe.config import CollectConfig
-from thr_probe.errors import DataError
+from thr_probe.errors import DataError, UsageError
 from thr_probe.policy import Policy
 from thr_probe.problems import Problem, ProblemSet
 
@@ -42,6 +42,11 @@ def tokenized(
     ]
     room = (policy.max_length or LONGEST_COMPLETION * 2) - (config.max_new_tokens or 1)
     limit = min(config.max_prompt_tokens, room)
+    if room < 1:
+        raise UsageError(
+            f"--max-new-tokens {config.max_new_tokens} leaves no room for a prompt: "
+            f"{config.model} takes {policy.max_length} tokens, completion included"
+        )
     kept = [task for task in every if len(task.token_ids) <= limit]
     if not kept:
         raise DataError(

@@ -43,6 +43,11 @@ def probe_options(config: ScoringConfig, temperature: float) -> ProbeOptions:
     )
 
 
+def recorded(value: object) -> object:
+    """A value as JSON can carry it: beta = -inf in words."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def scoring_temperature(temperature: float) -> float:
     """The temperature of pi: greedy rollouts (T = 0) are scored at 1."""
     return temperature if temperature > 0 else 1.0
@@ -115,7 +120,11 @@ def score_run(
     if temperature is None:
         temperature = float(run.config.get("temperature", 1.0))
     info = {
-        **{name: value for name, value in config_dict(config).items() if value is not None},
+        **{
+            name: recorded(value)
+            for name, value in config_dict(config).items()
+            if value is not None
+        },
         "score_id": score_id,
         "temperature": scoring_temperature(temperature),
     }
@@ -193,7 +202,10 @@ def _check_scorable(run: Run) -> None:
         raise DataError(
             f"{run.path} is not complete", "finish it first with thr-probe collect --resume"
         )
-    if any("token_ids" not in part.columns for part in run.rollout_parts):
+    absent = any("token_ids" not in part.columns for part in run.rollout_parts)
+    if absent or any(
+        table["token_ids"].null_count for table in run.iter_completions(["token_ids"])
+    ):
         raise DataError(
             f"{run.path}: column token_ids is absent, so there are no tokens to score",
             "collect the run with thr-probe, or import it with the policy's tokenizer",

@@ -134,3 +134,13 @@ def test_progress_is_a_line_per_interval_where_there_is_no_terminal(capsys, monk
         "prompts 2/4  50 tokens/s  50.0% correct  about 24 s left",
         "prompts 4/4  60 tokens/s  75.0% correct  15 s",
     ]
+
+
+def test_a_verifier_that_fails_is_counted_and_told(tmp_path, monkeypatch):
+    (tmp_path / "ending.py").write_text("import os\ndef judge(c, a):\n    os._exit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["--max-prompts", "1", "-n", "2", "--max-new-tokens", "8", "--format", "json"]
+    result = run("collect", "-o", "r", *words, "--verifier", "ending:judge")
+    assert result.exit_code == 5, result.output
+    assert json.loads(result.stdout)[0]["verifier error"] == 2
+    assert "the verifier failed on 2 of 2 completions" in result.stderr

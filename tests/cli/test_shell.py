@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from thr_probe import __version__
 from thr_probe.cli import app
+from thr_probe.cli.output import Format, print_rows
 from thr_probe.config import CollectConfig
 
 HEAVY = ("torch", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "sklearn", "seaborn")
@@ -164,6 +165,52 @@ def test_option_values_that_do_not_exist_are_usage_errors(make_run, tmp_path, wo
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not result.stdout
+
+
+def test_a_wordcloud_of_nothing_says_why(make_run, tmp_path):
+    wrong = {"completions": [{"correct": False, "token_ids": [1, 2]}] * 2}
+    path = make_run(tmp_path / "r", groups=[wrong], tokens={1: "a", 2: "b"})
+    result = run("analyze", "wordcloud", path, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == []
+    assert "nothing to draw" in result.stderr
+
+
+def test_brackets_in_paths_are_printed_as_they_are(make_run, tmp_path):
+    path = make_run(tmp_path / "x[red]y[/b]", groups=[group("a"), group("b")])
+    result = run("analyze", "passk", path)
+    assert result.exit_code == 0, result.output
+    assert str(path / "analysis" / "passk.png") in result.stderr
+
+
+def test_names_in_tables_are_not_cut_where_there_is_no_terminal(make_run, tmp_path):
+    path = make_run(tmp_path / "r", groups=[group("a"), group("b")])
+    result = run("analyze", "density", path, env={"COLUMNS": "40"})
+    assert "positive_share_of_dominant" in result.stdout
+
+
+def test_cells_are_escaped_for_latex_and_markdown(capsys):
+    print_rows([{"token": r"\xf3 a_b^|x|<"}], Format.LATEX)
+    expected = r"\textbackslash{}xf3 a\_b\textasciicircum{}\textbar{}x\textbar{}\textless{} \\"
+    assert expected in capsys.readouterr().out.splitlines()
+    print_rows([{"token": "a|b"}], Format.MD)
+    assert r"| a\|b |" in capsys.readouterr().out
+
+
+def test_figures_of_another_score_set_have_a_folder_of_their_own(make_run, tmp_path):
+    path = make_run(tmp_path / "r", groups=[group("a"), group("b")], score_id="step-2")
+    assert run("analyze", "retention", path, "--score-id", "step-2").exit_code == 0
+    assert (path / "analysis" / "step-2" / "retention.pdf").exists()
+
+
+def test_a_full_standard_output_is_an_error_in_one_line(make_run, tmp_path):
+    path = make_run(tmp_path / "r", groups=[group("a"), group("b")])
+    words = [sys.executable, "-m", "thr_probe", "analyze", "passk", str(path), "--format", "csv"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+    assert "No space left" in ran.stderr
 
 
 def test_an_incomplete_run_is_analyzed_with_a_warning(make_run, tmp_path):

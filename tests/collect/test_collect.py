@@ -254,6 +254,65 @@ def test_a_damaged_shard_is_reported_not_replaced(lab_run, tmp_path):
         collect(CONFIG, path, resume=True)
 
 
+def test_a_deleted_shard_of_a_complete_run_is_made_again(lab_run, tmp_path):
+    for name in ("rollouts/part-00001.parquet", "scores/default/part-00002.parquet"):
+        path = tmp_path / name.split("/")[0]
+        shutil.copytree(lab_run, path)
+        (path / name).unlink()
+        assert collect(CONFIG, path, resume=True)
+        assert content(path) == content(lab_run)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.toml"])
+def test_a_run_that_lost_its_record_is_neither_continued_nor_replaced(lab_run, tmp_path, name):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    (path / name).unlink()
+    before = sorted(path.rglob("*"))
+    for resume in (True, False):
+        with pytest.raises((DataError, UsageError)) as error:
+            collect(CONFIG, path, resume=resume)
+        if resume:
+            assert name in error.value.message
+    assert sorted(path.rglob("*")) == before
+
+
+def test_every_token_is_kept_at_beta_minus_infinity(tmp_path):
+    config = dataclasses.replace(CONFIG, max_prompts=2, beta=float("-inf"))
+    assert collect(config, tmp_path / "run")
+    assert read_run(tmp_path / "run").score_info("default")["beta"] == "-inf"
+    scored = [row for row in rows(tmp_path / "run", ["tau", "retained"]) if row["tau"] is not None]
+    assert scored
+    assert {(row["tau"], row["retained"]) for row in scored} == {(float("-inf"), 1.0)}
+    assert collect(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": float("nan")}, "beta must be a number"),
+        ({"max_new_tokens": 100_000}, "leaves no room for a prompt"),
+    ],
+)
+def test_options_that_cannot_work_make_no_run(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        collect(dataclasses.replace(CONFIG, **options), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match="choose one"):
+        collect(CONFIG, tmp_path / "run", resume=True, overwrite=True)
+
+
+def test_rollouts_without_token_ids_are_not_scored(make_run, tmp_path):
+    completions = [{"correct": True, "token_ids": None, "text": "so 1"}]
+    path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
+    with pytest.raises(DataError, match="token_ids is absent"):
+        score_run(path, ScoreConfig())
+    assert read_run(path).score_ids == ()
+
+
 def test_problems_with_long_prompts_are_left_out_and_counted(tmp_path):
     policy = load_policy("lab")
     lengths = [

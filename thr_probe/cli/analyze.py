@@ -229,7 +229,11 @@ def _result(analysis: Analysis) -> list[dict[str, object]]:
     if analysis.name != "wordcloud":
         tables = {"": analysis.summary}
     else:
-        tables = {sign: analysis.curves[sign] for sign in ("positive", "negative")}
+        tables = {
+            sign: analysis.curves[sign]
+            for sign in ("positive", "negative")
+            if sign in analysis.curves
+        }
     return [
         {**({"sign": name} if name else {}), **{str(key): value for key, value in row.items()}}
         for name, table in tables.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from thr_probe.config import (
     from_saved,
     resolve_config,
 )
+from thr_probe.errors import IncompleteError
 
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -150,8 +152,10 @@ def _print_run(out: Path, style: Format) -> None:
 
     run = read_run(out)
     correct = completions = tokens = 0
-    for table in run.iter_completions(["correct", "token_ids"]):
+    endings: Counter[str] = Counter()
+    for table in run.iter_completions(["correct", "token_ids", "verify_status"]):
         completions += table.num_rows
+        endings.update(table["verify_status"].to_pylist())
         correct += sum(table["correct"].to_pylist())
         tokens += len(list_values(table["token_ids"])[0])
     row: dict[str, object] = {
@@ -166,5 +170,13 @@ def _print_run(out: Path, style: Format) -> None:
         for name, count in run.manifest.counts.items()
         if name.startswith("skipped") and count
     }
+    row |= {
+        f"verifier {ending}": endings[ending] for ending in ("timeout", "error") if endings[ending]
+    }
     print_rows([row], style)
     stderr().print(f"next: {quoted(['thr-probe', 'analyze', 'all', str(out)])}")
+    if endings["error"]:
+        raise IncompleteError(
+            f"the verifier failed on {endings['error']} of {completions} completions",
+            "they count as wrong; their verify_status is error",
+        )

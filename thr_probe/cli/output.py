@@ -16,6 +16,14 @@ from rich.table import Table
 
 Row = Mapping[str, object]
 
+WIDTH_OF_FILES = 240
+
+LATEX = str.maketrans(
+    {symbol: "\\" + symbol for symbol in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
+
 
 class Format(StrEnum):
     """How a result is printed."""
@@ -76,7 +84,8 @@ def _markup(rows: Sequence[Row], style: Format) -> str:
     body = [[number(row[name]) for name in names] for row in rows]
     if style is Format.MD:
         lines = [names, ["---"] * len(names), *body]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        escaped = [[cell.replace("|", r"\|") for cell in cells] for cells in lines]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
     escaped = [[_latex(cell) for cell in cells] for cells in [names, *body]]
     head, *rest = (" & ".join(cells) + r" \\" for cells in escaped)
     columns = "l" * len(names)
@@ -85,13 +94,14 @@ def _markup(rows: Sequence[Row], style: Format) -> str:
 
 
 def _latex(cell: str) -> str:
-    for symbol in "&%$#_{}":
-        cell = cell.replace(symbol, "\\" + symbol)
-    return cell
+    return cell.translate(LATEX)
 
 
 def _print_table(rows: Sequence[Row]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # nothing is cut where nobody can widen the window
+        console = Console(highlight=False, markup=False, width=WIDTH_OF_FILES)
     if not rows:
         return
     if len(rows) == 1:
@@ -102,7 +112,9 @@ def _print_table(rows: Sequence[Row]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+        table.add_column(
+            name.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(number(value) for value in row.values()))
     console.print(table)

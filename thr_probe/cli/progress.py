@@ -54,10 +54,13 @@ class ShellMonitor(Monitor):
         self.tokens += advance.tokens
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done, description=self.rates())
-        elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+        elif self.done >= self.total or self._is_due():
             self.print_line()
         else:
             self.current = False
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES
 
     def should_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from thr_probe.errors import ThrProbeError
+from thr_probe.errors import DataError, ThrProbeError
 
 INTERRUPTED = 130
 
@@ -23,10 +24,17 @@ class ThrGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a ThrProbeError becomes its message, hint and exit code."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except ThrProbeError as error:
             print_error(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe went away: typer ends quietly
+                raise
+            print_error(DataError(f"cannot read or write: {error}"))
+            raise typer.Exit(DataError.exit_code) from error
         except KeyboardInterrupt as error:
             stderr().print("interrupted", style="bold")
             raise typer.Exit(INTERRUPTED) from error
@@ -34,7 +42,7 @@ class ThrGroup(TyperGroup):
 
 def stderr() -> Console:
     """Where progress, warnings and hints go."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_error(error: ThrProbeError) -> None:

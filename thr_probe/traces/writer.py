@@ -172,6 +172,11 @@ def _make_room(run_path: Path, *, overwrite: bool) -> None:
             f"{run_path} holds a run already",
             "continue it with --resume, replace it with --overwrite, or choose another -o",
         )
+    if MANIFEST_NAME not in present and not overwrite and part_indices(run_path, ROLLOUTS):
+        raise DataError(
+            f"{run_path / MANIFEST_NAME} is missing, but there are rollouts beside it",
+            "restore it from a copy of the run, or choose another -o",
+        )
     foreign = sorted(name for name in present - set(_OWN_NAMES) if not name.endswith(".tmp"))
     if foreign and MANIFEST_NAME not in present:
         raise UsageError(
