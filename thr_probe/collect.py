@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from thr_probe.config import CollectConfig, ScoringConfig, config_dict, differences, from_saved
-from thr_probe.errors import DataError, UsageError
+from thr_probe.config import CollectConfig, ScoringConfig, config_dict
+from thr_probe.errors import UsageError
 from thr_probe.policy import Policy, load_policy
 from thr_probe.probe import ProbeOptions, score_group
 from thr_probe.problems import (
@@ -31,28 +31,29 @@ from thr_probe.prompts import (
     problem_row,
     tokenized,
 )
+from thr_probe.resume import (
+    SCORE_ID,
+    check_same_inputs,
+    check_same_options,
+    finished_shards,
+    has_manifest,
+    is_whole,
+)
 from thr_probe.sampling import Completion, Prompt, Sampler, SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
 from thr_probe.score import probe_options, recorded, score_rows, scoring_temperature
 from thr_probe.traces import (
     Manifest,
-    RunStatus,
-    completed_parts,
     create_run,
     finish_run,
     list_values,
-    read_config,
     read_manifest,
     read_run,
     write_part,
     write_score_info,
     write_tokens,
 )
-from thr_probe.traces.layout import CONFIG_NAME
-from thr_probe.traces.manifest import MANIFEST_NAME
 from thr_probe.versions import library_versions
-
-SCORE_ID = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,10 @@ def collect(
     world = World.from_environment()
     if resume and overwrite:
         raise UsageError("--resume continues a run, --overwrite replaces it: choose one")
-    resuming = resume and _has_manifest(run_path)
+    resuming = resume and has_manifest(run_path)
     if resuming:
         check_same_options(run_path, config)
-        if _is_whole(run_path, config):
+        if is_whole(run_path, config):
             read_run(run_path)
             return True
     policy = load_policy(
@@ -145,50 +146,6 @@ def collect(
     return True
 
 
-def check_same_options(run_path: Path, config: CollectConfig) -> None:
-    """A run is resumed with the options that it was started with.
-
-    Raises:
-        UsageError: naming every option that differs.
-    """
-    path = run_path / CONFIG_NAME
-    saved = from_saved(CollectConfig, read_config(run_path), path)
-    changed = differences(saved, config)
-    if changed:
-        raise UsageError(
-            f"{path}: the run was started with other options: {'; '.join(changed)}",
-            "resume with the same options, or start another run with another -o",
-        )
-
-
-def check_same_inputs(run_path: Path, wanted: Manifest) -> None:
-    """A run is resumed with the problems, the policy and the tokenizer it was started with.
-
-    Raises:
-        DataError: naming what is not what it was.
-    """
-    saved = read_manifest(run_path)
-    meanings = {
-        "dataset_digest": "the problems",
-        "model_digest": "the weights of the policy",
-        "tokenizer_digest": "the tokenizer",
-        "revision": "the revision of the policy",
-        "num_prompts": "the number of problems",
-    }
-    changed = [
-        meaning
-        for name, meaning in meanings.items()
-        if getattr(saved, name) not in {None, getattr(wanted, name)}
-    ]
-    if any(saved.counts.get(name) != count for name, count in wanted.counts.items()):
-        changed.append("the limits or the rows left out")
-    if changed:
-        raise DataError(
-            f"{run_path / MANIFEST_NAME}: {', '.join(changed)} changed since the run was started",
-            "restore them, or start another run with another -o",
-        )
-
-
 def _job(
     run_path: Path, config: CollectConfig, policy: Policy, tasks: Sequence[TokenizedProblem]
 ) -> Job:
@@ -215,20 +172,6 @@ def _job(
         ),
         options=probe_options(config, config.temperature),
     )
-
-
-def _is_whole(run_path: Path, config: CollectConfig) -> bool:
-    """Whether a run was finished and still has all its shards."""
-    manifest = read_manifest(run_path)
-    num_shards = -(-manifest.num_prompts // config.shard_prompts)
-    return manifest.status is RunStatus.COMPLETE and _finished_shards(run_path) == list(
-        range(num_shards)
-    )
-
-
-def _has_manifest(run_path: Path) -> bool:
-    # a process killed before the manifest stood left nothing to continue
-    return (run_path / MANIFEST_NAME).exists()
 
 
 def _create(
@@ -285,7 +228,7 @@ def _run_shards(
     monitor: Monitor,
 ) -> bool:
     """Do the shards of this process that are not on disk yet; False when stopped early."""
-    done = set(_finished_shards(job.run_path)) if world.is_first else set()
+    done = set(finished_shards(job.run_path)) if world.is_first else set()
     done = world.share(done)
     left = itertools.count()  # what is left of a resumed run is dealt out evenly
     size = job.config.shard_prompts
@@ -301,13 +244,6 @@ def _run_shards(
             return False
         monitor.advance(_run_shard(job, index, shard))
     return True
-
-
-def _finished_shards(run_path: Path) -> list[int]:
-    """Shards whose rollouts and scores both stand; one without the other is done again, whole."""
-    rollouts = completed_parts(run_path, "rollouts")
-    scores = completed_parts(run_path, f"scores/{SCORE_ID}")
-    return sorted(set(rollouts) & set(scores))
 
 
 def _run_shard(job: Job, index: int, shard: Sequence[TokenizedProblem]) -> Advance:

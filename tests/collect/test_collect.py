@@ -15,47 +15,19 @@ import time
 import numpy as np
 import pytest
 import torch
+from lab_runs import CONFIG, FLAGS, StopAfter, content, rows
 from transformers import AutoModelForCausalLM
 
 from thr_probe.collect import collect
-from thr_probe.config import CollectConfig, ScoreConfig
+from thr_probe.config import ScoreConfig
 from thr_probe.core.head import Head
 from thr_probe.core.thr import TokenGroup, threshold, token_hidden_reward
 from thr_probe.errors import DataError, UsageError
 from thr_probe.lab import lab_problems, policy_directory
 from thr_probe.policy import load_policy
 from thr_probe.problems import load_problems
-from thr_probe.progress import Monitor
 from thr_probe.score import score_run
 from thr_probe.traces import read_run, validate_run
-
-CONFIG = CollectConfig(max_prompts=6, group_size=4, max_new_tokens=48, shard_prompts=2)
-FLAGS = ["--max-prompts=6", "-n4", "--max-new-tokens=48", "--shard-prompts=2"]
-
-
-@pytest.fixture(scope="module")
-def lab_run(tmp_path_factory):
-    """One short uninterrupted run of the lab; not to be changed."""
-    path = tmp_path_factory.mktemp("collect") / "run"
-    assert collect(CONFIG, path, argv=["thr-probe"])
-    return path
-
-
-def rows(path, columns, **options):
-    tables = read_run(path).iter_completions(columns, **options)
-    return [row for table in tables for row in table.to_pylist()]
-
-
-def content(path):
-    """Every file of a run but its logs; the manifest without the command line."""
-    files = {
-        str(item.relative_to(path)): item.read_bytes()
-        for item in sorted(path.rglob("*"))
-        if item.is_file() and "logs" not in item.parts
-    }
-    manifest = json.loads(files.pop("manifest.json"))
-    manifest.pop("argv")
-    return files, manifest
 
 
 def test_a_run_holds_g_completions_of_every_problem(lab_run):
@@ -142,19 +114,6 @@ def test_a_run_that_stands_is_neither_overwritten_nor_mixed(lab_run, tmp_path):
     assert content(path) == before
     assert collect(CONFIG, path, overwrite=True, argv=["thr-probe"])
     assert content(path) == before
-
-
-class StopAfter(Monitor):
-    """Asks to stop after some shards."""
-
-    def __init__(self, shards):
-        self.left = shards
-
-    def advance(self, advance):
-        self.left -= 1
-
-    def should_stop(self):
-        return self.left <= 0
 
 
 def test_stopping_between_shards_and_resuming_gives_the_uninterrupted_run(lab_run, tmp_path):
@@ -305,14 +264,6 @@ def test_resume_and_overwrite_exclude_each_other(tmp_path):
         collect(CONFIG, tmp_path / "run", resume=True, overwrite=True)
 
 
-def test_rollouts_without_token_ids_are_not_scored(make_run, tmp_path):
-    completions = [{"correct": True, "token_ids": None, "text": "so 1"}]
-    path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
-    with pytest.raises(DataError, match="token_ids is absent"):
-        score_run(path, ScoreConfig())
-    assert read_run(path).score_ids == ()
-
-
 def test_problems_with_long_prompts_are_left_out_and_counted(tmp_path):
     policy = load_policy("lab")
     lengths = [
@@ -326,74 +277,6 @@ def test_problems_with_long_prompts_are_left_out_and_counted(tmp_path):
     assert (manifest.num_prompts, manifest.counts["skipped_long_prompt"]) == (kept, 6 - kept)
     with pytest.raises(DataError, match="no problem of 6 has a prompt of at most 1 tokens"):
         collect(dataclasses.replace(CONFIG, max_prompt_tokens=1), tmp_path / "none")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """The lab policy after a small step away: another checkpoint with the same tokenizer."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "step-1"
-    shutil.copytree(policy_directory(), folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.01)
-    model.save_pretrained(folder)
-    return folder
-
-
-def test_another_checkpoint_adds_a_score_set_beside_the_first(lab_run, checkpoint, tmp_path):
-    path = tmp_path / "run"
-    shutil.copytree(lab_run, path)
-    before = rows(path, ["logprob"], score_id="default")
-    assert score_run(path, ScoreConfig(model=str(checkpoint))) == "step-1"
-    assert read_run(path).score_ids == ("default", "step-1")
-    assert rows(path, ["logprob"], score_id="default") == before
-    after = rows(path, ["logprob"], score_id="step-1")
-    assert [len(row["logprob"]) for row in after] == [len(row["logprob"]) for row in before]
-    assert after != before
-    assert not validate_run(path)
-
-
-def test_scoring_with_the_policy_that_sampled_gives_the_scores_of_collect(lab_run, tmp_path):
-    path = tmp_path / "run"
-    shutil.copytree(lab_run, path)
-    score_run(path, ScoreConfig(score_id="again", split=True))
-    columns = ["thr", "entropy", "logprob", "tau", "advantage"]
-    assert rows(path, columns, score_id="again") == rows(path, columns, score_id="default")
-    split = [row for row in rows(path, ["thr_self", "thr_within", "correct"], score_id="again")
-             if row["thr_within"] is not None]  # fmt: skip
-    assert any(np.any(row["thr_within"]) for row in split if row["correct"])
-    assert not any(np.any(row["thr_within"]) for row in split if not row["correct"])
-
-
-def test_a_score_set_is_not_overwritten_and_resumes_only_with_its_options(
-    lab_run, checkpoint, tmp_path
-):
-    path = tmp_path / "run"
-    shutil.copytree(lab_run, path)
-    config = ScoreConfig(model=str(checkpoint), score_id="step")
-    assert score_run(path, config, monitor=StopAfter(1)) is None
-    with pytest.raises(UsageError, match="has a score set 'step' already"):
-        score_run(path, config)
-    with pytest.raises(UsageError, match="was started with model"):
-        score_run(path, ScoreConfig(score_id="step"), resume=True)
-    assert score_run(path, config, resume=True) == "step"
-    score_run(path, ScoreConfig(model=str(checkpoint), score_id="whole"))
-    columns = ["thr", "logprob"]
-    assert rows(path, columns, score_id="step") == rows(path, columns, score_id="whole")
-
-
-def test_a_checkpoint_with_another_tokenizer_is_refused(lab_run, tmp_path):
-    path, folder = tmp_path / "run", tmp_path / "other"
-    shutil.copytree(lab_run, path)
-    shutil.copytree(policy_directory(), folder)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    tokenizer["model"]["merges"].pop()
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(DataError, match="another tokenizer"):
-        score_run(path, ScoreConfig(model=str(folder)))
-    assert read_run(path).score_ids == ("default",)
 
 
 @pytest.mark.slow

@@ -1,0 +1,78 @@
+"""Score sets beside the one that collecting wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from lab_runs import StopAfter, rows
+
+from thr_probe.config import ScoreConfig
+from thr_probe.errors import DataError, UsageError
+from thr_probe.lab import policy_directory
+from thr_probe.score import score_run
+from thr_probe.traces import read_run, validate_run
+
+
+def test_another_checkpoint_adds_a_score_set_beside_the_first(lab_run, checkpoint, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    before = rows(path, ["logprob"], score_id="default")
+    assert score_run(path, ScoreConfig(model=str(checkpoint))) == "step-1"
+    assert read_run(path).score_ids == ("default", "step-1")
+    assert rows(path, ["logprob"], score_id="default") == before
+    after = rows(path, ["logprob"], score_id="step-1")
+    assert [len(row["logprob"]) for row in after] == [len(row["logprob"]) for row in before]
+    assert after != before
+    assert not validate_run(path)
+
+
+def test_scoring_with_the_policy_that_sampled_gives_the_scores_of_collect(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    score_run(path, ScoreConfig(score_id="again", split=True))
+    columns = ["thr", "entropy", "logprob", "tau", "advantage"]
+    assert rows(path, columns, score_id="again") == rows(path, columns, score_id="default")
+    split = [row for row in rows(path, ["thr_self", "thr_within", "correct"], score_id="again")
+             if row["thr_within"] is not None]  # fmt: skip
+    assert any(np.any(row["thr_within"]) for row in split if row["correct"])
+    assert not any(np.any(row["thr_within"]) for row in split if not row["correct"])
+
+
+def test_a_score_set_is_not_overwritten_and_resumes_only_with_its_options(
+    lab_run, checkpoint, tmp_path
+):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    config = ScoreConfig(model=str(checkpoint), score_id="step")
+    assert score_run(path, config, monitor=StopAfter(1)) is None
+    with pytest.raises(UsageError, match="has a score set 'step' already"):
+        score_run(path, config)
+    with pytest.raises(UsageError, match="was started with model"):
+        score_run(path, ScoreConfig(score_id="step"), resume=True)
+    assert score_run(path, config, resume=True) == "step"
+    score_run(path, ScoreConfig(model=str(checkpoint), score_id="whole"))
+    columns = ["thr", "logprob"]
+    assert rows(path, columns, score_id="step") == rows(path, columns, score_id="whole")
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused(lab_run, tmp_path):
+    path, folder = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(lab_run, path)
+    shutil.copytree(policy_directory(), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"].pop()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(DataError, match="another tokenizer"):
+        score_run(path, ScoreConfig(model=str(folder)))
+    assert read_run(path).score_ids == ("default",)
+
+
+def test_rollouts_without_token_ids_are_not_scored(make_run, tmp_path):
+    completions = [{"correct": True, "token_ids": None, "text": "so 1"}]
+    path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
+    with pytest.raises(DataError, match="token_ids is absent"):
+        score_run(path, ScoreConfig())
+    assert read_run(path).score_ids == ()
