@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -105,6 +107,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, density: Analy
         save_analysis(density, Figure(), tmp_path / "file")
     with pytest.raises(DataError, match=r"cannot write .*figure\.png"):
         save_figure(Figure(), tmp_path / "file" / "figure", formats=["png"])
+
+
+@pytest.mark.parametrize("refused", NAMES)
+def test_a_full_disk_leaves_every_file_whole_and_no_temporary(
+    tmp_path: Path, density: Analysis, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_text(f"the old {name}")
+
+    def fsync(descriptor: int) -> None:
+        temporary = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if temporary.name.startswith(f".{refused}."):
+            assert temporary.parent == tmp_path
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(DataError) as caught:
+        save_analysis(density, Figure(), tmp_path)
+    assert caught.value.message == f"cannot write {tmp_path / refused}: No space left on device"
+    assert "--resume" not in str(caught.value.hint)
+    assert "free space" in str(caught.value.hint)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
+    position = NAMES.index(refused)
+    for name in NAMES[position:]:
+        assert (tmp_path / name).read_text() == f"the old {name}"
+    for name in NAMES[:position]:
+        assert (tmp_path / name).read_bytes() != f"the old {name}".encode()
 
 
 def test_an_empty_analysis_is_saved_with_its_reason(tmp_path: Path, density: Analysis) -> None:

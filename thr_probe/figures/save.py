@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from matplotlib.figure import Figure
 
 from thr_probe.analysis.result import Analysis, plain_facts
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures.style import paper_style
+from thr_probe.traces.atomic import write_atomically
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -47,11 +50,9 @@ def save_figure(
     paths = [stem.with_name(f"{stem.name}.{name}") for name in formats]
     with paper_style():
         for name, path in zip(formats, paths, strict=True):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path, format=name, dpi=dpi, metadata=_METADATA[name])
-            except OSError as error:
-                raise _cannot_write(path, error) from error
+            content = BytesIO()
+            figure.savefig(content, format=name, dpi=dpi, metadata=_METADATA[name])
+            _write(path, content.getvalue())
     return paths
 
 
@@ -89,11 +90,7 @@ def save_analysis(
     paths = []
     for name, text in texts.items():
         path = folder / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise _cannot_write(path, error) from error
+        _write(path, text.encode())
         paths.append(path)
     return paths + save_figure(figure, folder / analysis.name)
 
@@ -109,8 +106,21 @@ def _json(analysis: Analysis, command: str) -> str:
     return json.dumps(plain_facts(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="check the folder, its permissions and the free space, or choose another with --out",
-    )
+def _write(path: Path, content: bytes) -> None:
+    """Puts a file in place in one step: what stood there before survives a full disk."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
+    except (OSError, DataError) as error:
+        # the hint of a DataError is about --resume, which writing a figure does not have
+        cause = error.__cause__ if isinstance(error, DataError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        raise DataError(
+            f"cannot write {path}: {reason}",
+            hint="check the folder, its permissions and the free space, or choose another with "
+            "--out",
+        ) from cause
