@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from thr_probe.core.stats import bootstrap_ratio, percentile_interval, question_weights
+from thr_probe.errors import UsageError
 
 
 def test_every_resample_draws_as_many_questions_as_there_are() -> None:
@@ -25,6 +26,11 @@ def test_every_resample_draws_as_many_questions_as_there_are() -> None:
 def test_one_seed_gives_one_set_of_resamples_and_another_seed_another() -> None:
     assert_array_equal(question_weights(12, seed=5), question_weights(12, seed=5))
     assert np.any(question_weights(12, seed=5) != question_weights(12, seed=6))
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^seed must not be negative, got -5$"):
+        question_weights(3, seed=-5)
 
 
 def naive_draws(

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
+from thr_probe.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -28,12 +30,17 @@ def question_weights(
 
     Args:
         num_questions: P, the questions of the data, at least 1.
-        seed: seeds a generator of its own; equal seeds give equal weights.
+        seed: at least 0, seeds a generator of its own; equal seeds give equal weights.
         num_resamples: B, the resamples.
 
     Returns:
         weights_BP, every row summing to P.
+
+    Raises:
+        UsageError: a negative seed.
     """
+    if seed < 0:
+        raise UsageError(f"seed must not be negative, got {seed}")
     rng = np.random.default_rng(seed)
     share_P = np.full(num_questions, 1.0 / num_questions)
     return rng.multinomial(num_questions, share_P, size=num_resamples)
