@@ -218,8 +218,11 @@ def test_options_that_do_not_exist_are_refused(random_run: Path) -> None:
     run = read_run(random_run)
     with pytest.raises(UsageError, match="unknown normalize 'sd'; choose none or tau"):
         thr_density(run, normalize="sd")
-    with pytest.raises(UsageError, match="even number of at least 2, got 7"):
-        thr_density(run, bins=7)
+    for bins in (7, 0, -2, 10_001, 10_002, 10**11):
+        with pytest.raises(
+            UsageError, match=rf"even number of at least 2, at most 10000, got {bins}$"
+        ):
+            thr_density(run, bins=bins)
 
 
 @pytest.mark.parametrize(

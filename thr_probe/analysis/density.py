@@ -35,6 +35,7 @@ from thr_probe.errors import UsageError
 from thr_probe.traces.reader import Run
 
 NORMALIZATIONS = ("none", "tau")
+MAX_BINS = 10_000
 STYLES = ("paper", "diagnostic")
 
 _SMOOTHING = 0.005  # standard deviation of the kernel, as a share of the linear axis
@@ -82,7 +83,7 @@ def thr_density(
         groups: `mixed` (groups with correct and incorrect completions) or `has-correct`.
         normalize: `none`, or `tau`: THR / tau of its group, comparable across prompts and models;
             groups of tau <= 0 are then left out.
-        bins: bins of the diagnostic histogram, an even number.
+        bins: bins of the diagnostic histogram, an even number from 2 to 10000.
         seed: of the bootstrap over questions.
         score_id: which scores; the only ones by default.
 
@@ -98,8 +99,10 @@ def thr_density(
     """
     if normalize not in NORMALIZATIONS:
         raise UsageError(f"unknown normalize {normalize!r}; choose {' or '.join(NORMALIZATIONS)}")
-    if bins < 2 or bins % 2:
-        raise UsageError(f"bins must be an even number of at least 2, got {bins}")
+    if not 2 <= bins <= MAX_BINS or bins % 2:
+        raise UsageError(
+            f"bins must be an even number of at least 2, at most {MAX_BINS}, got {bins}"
+        )
     per_tau = normalize == "tau"
     stream = CompletionStream(run, ["thr"], groups=groups, score_id=score_id, positive_tau=per_tau)
     scales = survey(stream, per_tau=per_tau)
