@@ -275,7 +275,24 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, text: str, exp
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(b'{"question": "\xff"}\n')
-    assert f"{path} cannot be read" in message_of(str(path))
+    assert f"{path} cannot be read: line 1 is not UTF-8 (byte 0xff)" in message_of(str(path))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_the_line_of_the_first_byte_that_is_not_utf8_is_told(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"p.{ending}"
+    good = "a,b\n" if ending == "csv" else '{"question": "\xe9", "answer": "1"}\n'
+    # far beyond the first chunk of a decoder, within which a stream counts its bytes
+    path.write_bytes(good.encode() * 9000 + 'caf\xe9,"1"\n'.encode("latin-1"))
+    message = message_of(str(path))
+    assert f"{path} cannot be read: line 9001 is not UTF-8 (byte 0xe9)" in message
+    assert message.endswith("| save the file as UTF-8")
+
+
+def test_an_unclosed_quote_of_a_csv_file_comes_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text('question,answer\n"a,1\n')
+    assert "| close every quote, and double each quote inside" in message_of(str(path))
 
 
 def test_a_path_that_does_not_exist_is_no_hub_name(tmp_path: Path) -> None:

@@ -71,11 +71,29 @@ def _read_file(source: str, path: Path) -> RowTable:
         )
     try:
         columns, rows = reader(source, path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source} cannot be read: {_first_bad_bytes(path)}", hint="save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{source} cannot be read: {error.strerror or error}",
+            hint="check the file and its permissions",
+        ) from error
     if not rows:
         raise DataError(f"{source} has no rows", hint="give a file with at least one problem")
     return RowTable(source=source, name=path.stem, columns=tuple(columns), rows=tuple(rows))
+
+
+def _first_bad_bytes(path: Path) -> str:
+    """Where a text file ceases to be UTF-8; the error of a stream counts within a chunk only."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"line {number} is not UTF-8 (byte {line[error.start]:#04x})"
+    return "it is not UTF-8"
 
 
 def _read_parquet(source: str, path: Path) -> tuple[list[str], list[dict[str, Any]]]:
@@ -121,7 +139,10 @@ def _read_csv(source: str, path: Path) -> tuple[list[str], list[dict[str, Any]]]
             header = next(reader, [])
             rows = [_csv_row(source, number, header, row) for number, row in enumerate(reader, 1)]
         except csv.Error as error:
-            raise DataError(f"{source}, line {reader.line_num}: {error}") from error
+            raise DataError(
+                f"{source}, line {reader.line_num}: {error}",
+                hint='close every quote, and double each quote inside a field: "a ""b"" c"',
+            ) from error
     return header, [row for row in rows if row]
 
 
