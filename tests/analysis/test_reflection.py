@@ -222,6 +222,11 @@ def test_tokens_cannot_be_counted_without_ids(
     path = make_run(tmp_path / "run", [{"completions": [completion("wait", None)]}])
     with pytest.raises(DataError, match="no token ids"):
         reflection_ratio(read_run(path), unit="token")
+    group = {"completions": [completion("wait")]}
+    bare = make_run(tmp_path / "bare", [group])
+    assert not (bare / "tokens.parquet").exists()
+    with pytest.raises(DataError, match=r"tokens\.parquet is missing from .*bare, although"):
+        reflection_ratio(read_run(bare), unit="token")
     with pytest.raises(UsageError, match="unknown unit"):
         reflection_ratio(read_run(path), unit="word")
 
@@ -245,6 +250,20 @@ def test_a_word_list_is_read_from_a_file(tmp_path: Path, make_run: Callable[...,
 def test_word_lists_that_are_no_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as a word list"):
         read_words(tmp_path / "absent.txt")
+    with pytest.raises(DataError, match="No such file") as caught:
+        read_words(tmp_path / "absent.txt")
+    assert caught.value.hint == "name a text file that holds one word a line"
+    for encoding, text, reason in (
+        ("utf-16", "wait\n", "byte 0 is 0xff"),
+        ("utf-16-le", "wait\n", "NUL characters"),
+        ("latin-1", "wait\n\xe9tonnant\n", "byte 5 is 0xe9"),
+    ):
+        (tmp_path / encoding).write_bytes(text.encode(encoding))
+        with pytest.raises(DataError, match="not UTF-8") as caught:
+            read_words(tmp_path / encoding)
+        assert f"{tmp_path / encoding} cannot be read" in caught.value.message
+        assert reason in caught.value.message
+        assert caught.value.hint == "save it as UTF-8, one word a line"
     for name, content in (("empty", b"\n# only this\n"), ("binary", b"\xff\xfe\x00wait")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError):

@@ -202,7 +202,10 @@ def test_when_nothing_is_left_it_says_why(tmp_path: Path, make_run: Callable[...
     analysis = thr_wordcloud(read_run(make_run(tmp_path / "signs", mixed, tokens=VOCABULARY)))
     assert str(analysis.empty_reason).startswith("No token type with a letter has a mean THR")
     analysis = thr_wordcloud(read_run(make_run(tmp_path / "no_tokens", mixed)))
-    assert "no token ids" in str(analysis.empty_reason)
+    assert str(analysis.empty_reason).startswith("tokens.parquet is missing from this run")
+    without_ids = [{"completions": [{"token_ids": None, "thr": [1.0], "correct": True}]}]
+    analysis = thr_wordcloud(read_run(make_run(tmp_path / "no_ids", without_ids)))
+    assert str(analysis.empty_reason).startswith("This run has no token ids")
     unscored = read_run(make_run(tmp_path / "unscored", mixed, tokens=VOCABULARY, scored=False))
     assert "no scores" in str(thr_wordcloud(unscored).empty_reason)
     for empty in (analysis, thr_wordcloud(unscored)):

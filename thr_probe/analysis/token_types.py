@@ -9,9 +9,21 @@ import pandas as pd
 from jaxtyping import Int, Shaped
 
 from thr_probe.errors import DataError
+from thr_probe.traces.reader import Run
 
+TOKENS_FILE = "tokens.parquet"
 _SPACE_MARKERS = "Ġ▁"
 _UNLISTED = -2
+
+
+def has_token_ids(run: Run) -> bool:
+    """Whether any completion has token ids, whether or not their texts are known."""
+    if not any("token_ids" in part.columns for part in run.rollout_parts):
+        return False
+    return any(
+        table["token_ids"].null_count < table.num_rows
+        for table in run.iter_completions(["token_ids"])
+    )
 
 
 def strip_markers(text: str) -> str:

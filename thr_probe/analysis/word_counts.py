@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Int
 
-from thr_probe.analysis.token_types import strip_markers
+from thr_probe.analysis.token_types import TOKENS_FILE, has_token_ids, strip_markers
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
@@ -33,13 +33,28 @@ def read_words(path: str | Path) -> tuple[str, ...]:
         DataError: the file cannot be read, or holds no word.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a word list: {error}") from error
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, f"byte {error.start} is {error.object[error.start]:#04x}") from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read as a word list: {error.strerror or error}",
+            "name a text file that holds one word a line",
+        ) from error
+    if "\0" in text:  # UTF-16 without a mark reads as UTF-8, and its words would match nowhere
+        raise _not_utf8(path, "it holds NUL characters")
+    lines = text.splitlines()
     words = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not words:
         raise DataError(f"{path} holds no word", "write one word a line")
     return unique_words(words)
+
+
+def _not_utf8(path: str | Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read as a word list: it is not UTF-8 text ({reason})",
+        "save it as UTF-8, one word a line",
+    )
 
 
 def unique_words(words: Sequence[str]) -> tuple[str, ...]:
@@ -133,8 +148,13 @@ def _text_counter(words: Sequence[str]) -> Counter:
 def _token_counter(run: Run, words: Sequence[str]) -> Counter:
     tokens = run.tokens()
     if tokens is None:
+        lack = (
+            f"{TOKENS_FILE} is missing from {run.path}, although its completions have token ids"
+            if has_token_ids(run)
+            else f"{run.path} has no token ids"
+        )
         raise DataError(
-            f"{run.path} has no token ids, so single tokens cannot be counted",
+            f"{lack}, so single tokens cannot be counted",
             "count matches in the text instead (--unit match)",
         )
     place = {word: index for index, word in enumerate(words)}

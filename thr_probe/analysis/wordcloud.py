@@ -20,7 +20,7 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import GROUPS, CompletionStream
-from thr_probe.analysis.token_types import TokenTypes, token_types
+from thr_probe.analysis.token_types import TOKENS_FILE, TokenTypes, has_token_ids, token_types
 from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.reader import Run
@@ -94,7 +94,12 @@ def thr_wordcloud(
     stream = CompletionStream(run, ["token_ids", "thr"], groups=options.groups, score_id=score_id)
     tokens = run.tokens()
     if tokens is None:
-        nothing = "This run has no token ids: there are no token types to average over."
+        nothing = (
+            f"{TOKENS_FILE} is missing from this run, although its completions have token ids: "
+            "without the texts of the tokens there are no token types to average over."
+            if has_token_ids(run)
+            else "This run has no token ids: there are no token types to average over."
+        )
         return empty_analysis("wordcloud", nothing, asdict(options))
     types = token_types(tokens, merge_case=options.merge_case)
     totals = _totals(stream, types)
