@@ -132,10 +132,21 @@ def test_code_in_a_model_directory_is_never_run(copied):
 
 
 def test_missing_tokenizer_files_are_said(copied):
-    for path in copied.glob("token*"):
-        path.unlink()
-    with pytest.raises(DataError, match="no usable tokenizer"):
+    (copied / "tokenizer.json").unlink()  # tokenizer_config.json still names a class
+    for _ in range(2):
+        with pytest.raises(DataError) as caught:
+            load_policy(str(copied))
+        assert caught.value.message == f"{copied} has no tokenizer files"
+        assert "tokenizer.json" in caught.value.hint
+        (copied / "tokenizer_config.json").unlink(missing_ok=True)
+
+
+def test_a_tokenizer_file_that_cannot_be_read_is_not_called_missing(copied):
+    (copied / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match="cannot load the tokenizer of") as caught:
         load_policy(str(copied))
+    assert not caught.value.message.endswith(":")
+    assert "save_pretrained" in caught.value.hint
 
 
 def test_a_tokenizer_file_that_stands_for_itself_is_not_split_like_its_models_family(copied):

@@ -46,6 +46,9 @@ LOADING_ERRORS = (
 )
 """What transformers is known to raise for files that are missing, broken or foreign."""
 
+VOCABULARY_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json", "*.vocab")
+TOKENIZER_HINT = "save the tokenizer into the same directory (tokenizer.json)"
+
 LAB = "lab"
 
 
@@ -154,10 +157,15 @@ def _explained(model: str, part: str) -> Iterator[None]:
     try:
         yield
     except LOADING_ERRORS as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        reason = f"{type(error).__name__}: {first.strip()[:300]}"
+        first = next((line for line in str(error).splitlines() if line.strip()), "").strip()
+        if first.endswith(":"):  # what it announces stands in the lines that follow
+            first = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {first[:300]}"
         if model == LAB or Path(model).expanduser().is_dir():
-            raise DataError(f"cannot load the {part} of {model}: {reason}") from error
+            raise DataError(
+                f"cannot load the {part} of {model}: {reason}",
+                hint="the directory must hold all that save_pretrained writes",
+            ) from error
         raise PrerequisiteError(
             f"cannot load the {part} of {model!r}, which is no local directory, from the hub: "
             f"{reason}",
@@ -196,23 +204,37 @@ def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
 
 
 def _tokenizer(source: str, model: str, revision: str | None) -> PreTrainedTokenizerBase:
-    with _explained(model, "tokenizer"), _quiet():
+    with _tokenizer_files_named(source, model), _explained(model, "tokenizer"), _quiet():
         declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
         # AutoTokenizer would put the family's own splitting (Qwen2's) over a tokenizer.json that
         # says it stands for itself, and every number would be cut differently than in training
         loader: Any = PreTrainedTokenizerFast if declared in GENERIC else AutoTokenizer
         tokenizer = loader.from_pretrained(source, revision=revision, trust_remote_code=False)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or _is_hollow(tokenizer):
-        raise DataError(
-            f"{model} has no usable tokenizer",
-            hint="save the tokenizer into the same directory (tokenizer.json)",
-        )
+    with _tokenizer_files_named(source, model):
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or _is_hollow(tokenizer):
+            raise DataError(f"{model} has no usable tokenizer", hint=TOKENIZER_HINT)
     if tokenizer.eos_token_id is None:
         raise DataError(
             f"the tokenizer of {model} names no end-of-sequence token (eos_token)",
             hint="set eos_token in its tokenizer_config.json",
         )
     return tokenizer
+
+
+@contextmanager
+def _tokenizer_files_named(source: str, model: str) -> Iterator[None]:
+    """Say that tokenizer files are missing where that is why a tokenizer did not load.
+
+    Asked only afterwards: some tokenizers (of bytes) need no vocabulary file.
+    """
+    try:
+        yield
+    except DataError as error:
+        folder = Path(source)
+        is_local = folder.is_dir()
+        if not is_local or any(file for name in VOCABULARY_FILES for file in folder.glob(name)):
+            raise
+        raise DataError(f"{model} has no tokenizer files", hint=TOKENIZER_HINT) from error
 
 
 def _is_hollow(tokenizer: PreTrainedTokenizerBase) -> bool:
