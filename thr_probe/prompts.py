@@ -34,6 +34,7 @@ def tokenized(
     """The problems whose prompts are short enough, and how many are not.
 
     Raises:
+        UsageError: completions so long that no prompt fits into the model's context.
         DataError: no problem is left.
     """
     every = [

@@ -210,6 +210,13 @@ def _check_scorable(run: Run) -> None:
             f"{run.path}: column token_ids is absent, so there are no tokens to score",
             "collect the run with thr-probe, or import it with the policy's tokenizer",
         )
+    problems = run.problems()
+    if "prompt_token_ids" not in problems or problems["prompt_token_ids"].isna().any():
+        raise DataError(
+            f"{run.path / 'problems.parquet'}: column prompt_token_ids is absent or has gaps, "
+            "so the completions cannot be replayed behind their prompts",
+            "collect the run with thr-probe, or import it with the policy's tokenizer",
+        )
 
 
 def _check_room(run: Run, score_id: str, info: Mapping[str, object], *, resume: bool) -> None:

@@ -76,3 +76,11 @@ def test_rollouts_without_token_ids_are_not_scored(make_run, tmp_path):
     with pytest.raises(DataError, match="token_ids is absent"):
         score_run(path, ScoreConfig())
     assert read_run(path).score_ids == ()
+
+
+def test_completions_without_their_prompts_token_ids_are_not_scored(make_run, tmp_path):
+    completions = [{"correct": True, "token_ids": [1, 2]}]
+    path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
+    with pytest.raises(DataError, match=r"problems\.parquet: column prompt_token_ids"):
+        score_run(path, ScoreConfig())
+    assert read_run(path).score_ids == ()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from cases import log_probability, mean_log_likelihood
 
 from thr_probe.core.advantages import (
     group_advantages,
@@ -97,27 +98,20 @@ def test_the_first_order_change_of_the_likelihood_is_affine_in_p(case):
     tau = threshold(thr_N, group)
     advantage_N = group_advantages(group.correct_G)[group.rollout_index_N]
 
-    def logprob(weight_VD):
-        logits = head.scale * (group.hidden_ND @ weight_VD.T)
-        if head.bias_V is not None:
-            logits = logits + head.bias_V
-        if head.softcap is not None:
-            logits = head.softcap * torch.tanh(logits / head.softcap)
-        log_pi = torch.log_softmax(logits / head.temperature, dim=1)
-        return log_pi.gather(1, group.token_ids_N[:, None])[:, 0]
-
-    def likelihood(weight_VD):
-        logprob_N = logprob(weight_VD)
-        return sum(logprob_N[group.rollout_index_N == i].mean() for i in (0, 2))
-
     mask = thr_N.abs() > tau
     net = (advantage_N.abs() * thr_N)[mask].sum()
     slope = (advantage_N.abs() * thr_N.abs())[mask].sum()
     changes = []
     for p in (-0.5, 0.0, 0.5):
         weight_VD = head.weight_VD.clone().requires_grad_()
-        (thr_advantages(advantage_N, thr_N, tau, p) * logprob(weight_VD)).sum().backward()
-        _, change = torch.func.jvp(likelihood, (head.weight_VD,), (weight_VD.grad,))
+        (
+            thr_advantages(advantage_N, thr_N, tau, p) * log_probability(group, head, weight_VD)
+        ).sum().backward()
+        _, change = torch.func.jvp(
+            lambda weight: mean_log_likelihood(group, head, weight),
+            (head.weight_VD,),
+            (weight_VD.grad,),
+        )
         torch.testing.assert_close(change, net + p * slope, rtol=1e-9, atol=1e-11)
         changes.append(float(change))
     assert changes == sorted(changes)
