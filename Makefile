@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint types layers docs docs-check pytest report clean
+.PHONY: install demo reproduce reproduce-quick test lint types layers docs docs-check pytest report bench bench-check clean
 
 install: $(VENV)/installed
 
@@ -17,6 +17,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/thr-probe demo --out demo --overwrite
+
+# the six core rows, one seed; go on with the same command where it was stopped
+reproduce-quick: install
+	$(BIN)/thr-probe reproduce --quick --out runs/reproduce-quick
+
+# core rows with three seeds, the others with one; hours, in as many pieces as one likes
+reproduce: install
+	$(BIN)/thr-probe reproduce --out runs/reproduce
 
 test: lint layers types docs-check pytest
 
@@ -41,6 +49,22 @@ pytest: install
 
 report: install
 	$(BIN)/python reports/make_report.py
+
+# beside what BENCH_PYTHON's environment and the bin folders of BENCH_PEERS have (benchmarks/README.md);
+# without a peer (exit code 4) a script tells thr_probe's own rows
+BENCH_PYTHON ?= $(BIN)/python
+BENCH_PEERS ?=
+bench: install
+	for script in train_step head collect "startup $(BENCH_PEERS:%=--peers %)" \
+	  thr_overhead thr_scaling analyze; do \
+	  set -- $$script; name=$$1; shift; echo; echo "## $$name"; \
+	  $(BENCH_PYTHON) benchmarks/$$name.py "$$@" || [ $$? -eq 4 ] || exit 1; \
+	done
+
+# ratios of the quick forms beside benchmarks/ratios.json; BENCH_CHECK=--keep writes them there
+BENCH_CHECK ?=
+bench-check: install
+	$(BENCH_PYTHON) benchmarks/check.py $(BENCH_CHECK)
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -88,3 +89,24 @@ def gradient_of_likelihood(case):
     weight_VD = case.head.weight_VD.clone().requires_grad_()
     mean_log_likelihood(case.group, case.head, weight_VD).backward()
     return weight_VD.grad
+
+
+def wide_case(kind, *, vocab_size=400, sharpness=3.0, correct=(True, False, True, False), seed=0):
+    """A group over a vocabulary much larger than its completions."""
+    generator = torch.Generator().manual_seed(seed)
+    options = dict(HEADS[kind])
+    weight_VD = torch.randn(vocab_size, 8, generator=generator, dtype=torch.float64)
+    has_bias = options.pop("bias", False)
+    bias_V = torch.randn(vocab_size, generator=generator).double() if has_bias else None
+    hidden_ND = sharpness * torch.randn(60, 8, generator=generator, dtype=torch.float64) / 2
+    head = Head(weight_VD, bias_V, **options)
+    logits_NV = hidden_ND @ weight_VD.T
+    ids = torch.multinomial(logits_NV.softmax(dim=1), 1, generator=generator)[:, 0]
+    index_N = torch.arange(60) // 15
+    return TokenGroup(hidden_ND, ids, index_N, torch.tensor(correct)), head
+
+
+def in_dtype(group, head, dtype):
+    bias_V = None if head.bias_V is None else head.bias_V.to(dtype)
+    head = dataclasses.replace(head, weight_VD=head.weight_VD.to(dtype), bias_V=bias_V)
+    return dataclasses.replace(group, hidden_ND=group.hidden_ND.to(dtype)), head

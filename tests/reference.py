@@ -111,6 +111,18 @@ def grpo_advantages(rewards):
     return [(r - mean) / deviation for r in rewards]
 
 
+def steering(scores, advantages, tau_value):
+    """METHOD 2.2: net and slope over |THR| > tau, total over all; scores[j][k], advantages[j]."""
+    net = slope = total = 0.0
+    for row, advantage in zip(scores, advantages, strict=True):
+        for score in row:
+            total += abs(advantage) * abs(score)
+            if abs(score) > tau_value:
+                net += abs(advantage) * score
+                slope += abs(advantage) * abs(score)
+    return net, slope, total
+
+
 def chen_pass_at_k_advantages(correct, k):
     """Chen et al. 2025 by enumeration: all groups of k, reward = any correct, mean per rollout."""
     groups = list(combinations(range(len(correct)), k))
@@ -124,3 +136,86 @@ def chen_pass_at_k_advantages(correct, k):
         mine = [r for group, r in zip(groups, rewards, strict=True) if i in group]
         advantages.append(sum((r - mean) / deviation for r in mine) / len(mine))
     return advantages
+
+
+def pkpo_weights(correct, k, *, baseline):
+    """Walder & Karkhanis 2025 by enumeration: the weight of grad log pi(y_i) in a sum over i.
+
+    The mean over all sets of k of (any correct - baseline), over the sets that i belongs to;
+    the baseline is that of all sets of k, or of k - 1, of the other rollouts.
+    """
+    size = len(correct)
+    groups = list(combinations(range(size), k))
+    weights = []
+    for i in range(size):
+        others = [j for j in range(size) if j != i]
+        level = 0.0
+        if baseline != "none":
+            drawn = list(combinations(others, k if baseline == "loo" else k - 1))
+            level = sum(float(any(correct[j] for j in group)) for group in drawn) / len(drawn)
+        mine = [float(any(correct[j] for j in group)) - level for group in groups if i in group]
+        weights.append(sum(mine) / len(groups))
+    return weights
+
+
+def unit_influence(states, tokens, correct, weight_VD, **head):
+    """NTHR's score, as a loop over pairs of tokens: no 1/T_i and no sign."""
+    residuals = [
+        [residual(weight_VD, h, y, **head) for h, y in zip(states[i], tokens[i], strict=True)]
+        for i in range(len(tokens))
+    ]
+    scores = []
+    for j in range(len(tokens)):
+        row = []
+        for k_prime in range(len(tokens[j])):
+            total = 0.0
+            for i in np.flatnonzero(correct):
+                for k in range(len(tokens[i])):
+                    alpha = float(residuals[i][k] @ residuals[j][k_prime])
+                    total += alpha * float(states[i][k] @ states[j][k_prime])
+            row.append(total)
+        scores.append(row)
+    return scores
+
+
+def clip(value, low, high):
+    return min(max(value, low), high)
+
+
+def equation_2(logprobs, old_logprobs, advantages, group_of, *, low=0.2, high=0.2):
+    """The objective of Equation 2 per question, averaged over questions; to be maximised.
+
+    logprobs[i][k]; group_of[i] is the question of rollout i.
+    """
+    questions = sorted(set(group_of))
+    objective = 0.0
+    for question in questions:
+        members = [i for i in range(len(logprobs)) if group_of[i] == question]
+        total = 0.0
+        for i in members:
+            for new, old, advantage in zip(
+                logprobs[i], old_logprobs[i], advantages[i], strict=True
+            ):
+                gamma = math.exp(new - old)
+                total += min(gamma * advantage, clip(gamma, 1 - low, 1 + high) * advantage)
+        objective += total / sum(len(logprobs[i]) for i in members)
+    return objective / len(questions)
+
+
+def gspo_objective(logprobs, old_logprobs, advantage_of, *, low, high):
+    """Equations 7 and 8 with METHOD 5.4's corrections: 1/G and the logarithm of gamma."""
+    objective = 0.0
+    for new, old, advantage in zip(logprobs, old_logprobs, advantage_of, strict=True):
+        mean = sum(a - b for a, b in zip(new, old, strict=True)) / len(new)
+        ratio = math.exp(mean)
+        objective += min(ratio * advantage, clip(ratio, 1 - low, 1 + high) * advantage)
+    return objective / len(logprobs)
+
+
+def covariances(advantages, logprobs):
+    """(A_t - mean A)(log pi_t - mean log pi), one list of all tokens."""
+    mean_advantage = sum(advantages) / len(advantages)
+    mean_logprob = sum(logprobs) / len(logprobs)
+    return [
+        (a - mean_advantage) * (b - mean_logprob) for a, b in zip(advantages, logprobs, strict=True)
+    ]

@@ -7,17 +7,17 @@ problems alone, so a run that was killed and resumed equals one that was not.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict
 from thr_probe.errors import UsageError
+from thr_probe.groups import SampledGroup, sample_groups, write_token_table
 from thr_probe.policy import Policy, load_policy
 from thr_probe.probe import ProbeOptions, score_group
 from thr_probe.problems import (
     ProblemSet,
-    Verdict,
     Verifier,
     load_problems,
     load_verifier,
@@ -25,9 +25,9 @@ from thr_probe.problems import (
 from thr_probe.processes import World
 from thr_probe.progress import SILENT, Advance, Monitor
 from thr_probe.prompts import (
-    LONGEST_COMPLETION,
     TokenizedProblem,
     default_template,
+    longest_completion,
     problem_row,
     tokenized,
 )
@@ -39,19 +39,17 @@ from thr_probe.resume import (
     has_manifest,
     is_whole,
 )
-from thr_probe.sampling import Completion, Prompt, Sampler, SamplingSettings
+from thr_probe.sampling import Sampler, SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
 from thr_probe.score import probe_options, recorded, score_rows, scoring_temperature
 from thr_probe.traces import (
     Manifest,
     create_run,
     finish_run,
-    list_values,
     read_manifest,
     read_run,
     write_part,
     write_score_info,
-    write_tokens,
 )
 from thr_probe.versions import library_versions
 
@@ -76,7 +74,7 @@ class Job:
     """Of the probe."""
 
 
-def collect(
+def collect(  # noqa: PLR0913  the last is for callers that collect several times
     config: CollectConfig,
     run_path: Path,
     *,
@@ -84,6 +82,7 @@ def collect(
     overwrite: bool = False,
     argv: Sequence[str] = (),
     monitor: Monitor = SILENT,
+    load: Callable[[], Policy] | None = None,
 ) -> bool:
     """Sample, verify and score a problem set into a run directory.
 
@@ -94,6 +93,7 @@ def collect(
         overwrite: replace a run that stands there.
         argv: the command line, for the manifest.
         monitor: told of every finished shard, and asked between shards whether to stop.
+        load: gives the policy of the options, if it is needed; unset: `load_policy`.
 
     Returns:
         Whether the run is complete.
@@ -112,13 +112,7 @@ def collect(
         if is_whole(run_path, config):
             read_run(run_path)
             return True
-    policy = load_policy(
-        config.model,
-        device=world.device(config.device),
-        dtype=config.dtype,
-        revision=config.revision,
-        adapter=config.adapter,
-    )
+    policy = load() if load is not None else policy_of(config, world)
     problem_set = load_problems(
         config.dataset,
         template=config.template,
@@ -126,9 +120,14 @@ def collect(
         answer_column=config.answer_column,
         max_prompts=config.max_prompts,
         tokenizer=policy.tokenizer,
-        default_template=default_template(config),
+        default_template=default_template(config.model),
     )
-    tasks, num_long = tokenized(problem_set, policy, config)
+    tasks, num_long = tokenized(
+        problem_set,
+        policy,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_new_tokens=config.max_new_tokens,
+    )
     job = _job(run_path, config, policy, tasks)
     with job.verifier:
         manifest = _manifest(job, problem_set, tasks, num_long, argv)
@@ -146,13 +145,21 @@ def collect(
     return True
 
 
+def policy_of(config: ScoringConfig, world: World) -> Policy:
+    """The policy that the options name, on the device of this process."""
+    return load_policy(
+        config.model,
+        device=world.device(config.device),
+        dtype=config.dtype,
+        revision=config.revision,
+        adapter=config.adapter,
+    )
+
+
 def _job(
     run_path: Path, config: CollectConfig, policy: Policy, tasks: Sequence[TokenizedProblem]
 ) -> Job:
-    longest_prompt = max(len(task.token_ids) for task in tasks)
-    limit = config.max_new_tokens or LONGEST_COMPLETION
-    if policy.max_length is not None:
-        limit = min(limit, policy.max_length - longest_prompt)
+    limit = longest_completion(tasks, policy, config.max_new_tokens)
     return Job(
         run_path=run_path,
         config=config,
@@ -228,7 +235,8 @@ def _run_shards(
     monitor: Monitor,
 ) -> bool:
     """Do the shards of this process that are not on disk yet; False when stopped early."""
-    done = set(finished_shards(job.run_path)) if world.is_first else set()
+    scored = job.config.score
+    done = set(finished_shards(job.run_path, scored=scored)) if world.is_first else set()
     done = world.share(done)
     left = itertools.count()  # what is left of a resumed run is dealt out evenly
     size = job.config.shard_prompts
@@ -247,88 +255,50 @@ def _run_shards(
 
 
 def _run_shard(job: Job, index: int, shard: Sequence[TokenizedProblem]) -> Advance:
-    """Sample, verify and score a shard, then write its rollouts and, last, its scores."""
-    prompts = [Prompt(prompt_id=task.problem.prompt_id, token_ids=task.token_ids) for task in shard]
-    groups = job.sampler.sample(prompts, job.settings)
-    texts = [job.policy.decode(rollout.token_ids) for group in groups for rollout in group]
-    answers = [
-        task.problem.accepted_answers
-        for task, group in zip(shard, groups, strict=True)
-        for _ in group
-    ]
-    judged = zip(texts, job.verifier.verify(texts, answers), strict=True)
-    rollouts: list[dict[str, object]] = []
-    scores: list[dict[str, object]] = []
-    for task, group in zip(shard, groups, strict=True):
-        rows = [
-            _rollout_row(job, task, rollout_id, completion, *next(judged))
-            for rollout_id, completion in enumerate(group)
-        ]
-        rollouts += rows
-        scores += _scored(job, task, group, [bool(row["correct"]) for row in rows])
+    """Sample, verify and (where asked) score a shard; write its rollouts and, last, its scores."""
+    groups = sample_groups(
+        job.policy,
+        job.sampler,
+        job.verifier,
+        shard,
+        job.settings,
+        truncated_wrong=job.config.truncated_wrong,
+    )
+    rollouts = [row for group in groups for row in group.rows(verifier=job.verifier.name)]
+    scores = [row for group in groups for row in _scored(job, group)] if job.config.score else []
     write_part(job.run_path, "rollouts", index, rollouts, overwrite=True)
-    write_part(job.run_path, f"scores/{SCORE_ID}", index, scores, overwrite=True)
+    if job.config.score:
+        write_part(job.run_path, f"scores/{SCORE_ID}", index, scores, overwrite=True)
     return Advance(
         prompts=len(shard),
         completions=len(rollouts),
-        correct=sum(bool(row["correct"]) for row in rollouts),
-        tokens=sum(len(completion.token_ids) for group in groups for completion in group),
+        correct=sum(sum(group.correct) for group in groups),
+        tokens=sum(group.num_tokens for group in groups),
     )
 
 
-def _rollout_row(
-    job: Job,
-    task: TokenizedProblem,
-    rollout_id: int,
-    completion: Completion,
-    text: str,
-    verdict: Verdict,
-) -> dict[str, object]:
-    return {
-        "step": None,
-        "prompt_id": task.problem.prompt_id,
-        "rollout_id": rollout_id,
-        "text": text,
-        "token_ids": completion.token_ids,
-        "sampler_logprobs": completion.logprobs,
-        "finish_reason": completion.finish_reason,
-        "reward": verdict.reward,
-        "correct": verdict.correct,
-        "extracted": verdict.extracted,
-        "verifier": job.verifier.name,
-        "verify_status": verdict.status,
-        "ids_source": "sampled",
-        "seed": job.config.seed,
-    }
-
-
-def _scored(
-    job: Job, task: TokenizedProblem, group: Sequence[Completion], correct: Sequence[bool]
-) -> list[dict[str, object]]:
+def _scored(job: Job, group: SampledGroup) -> list[dict[str, object]]:
+    prompt_id = group.task.problem.prompt_id
     scores = score_group(
         job.policy,
-        task.token_ids,
-        [completion.token_ids for completion in group],
-        correct,
+        group.task.token_ids,
+        group.token_ids,
+        group.correct,
         options=job.options,
-        prompt_id=task.problem.prompt_id,
+        prompt_id=prompt_id,
     )
-    return score_rows(scores, task.problem.prompt_id)
+    return score_rows(scores, prompt_id)
 
 
 def _finish(job: Job, manifest: Manifest) -> None:
-    """The files that need every shard: tokens, score.json, the complete manifest."""
-    ids: set[int] = set()
-    for table in read_run(job.run_path).iter_completions(["token_ids"]):
-        values, _ = list_values(table["token_ids"])
-        ids.update(values.tolist())
-    write_tokens(
-        job.run_path,
-        [
-            {"token_id": token_id, "bytes": data, "text": text}
-            for token_id, data, text in job.policy.token_rows(sorted(ids))
-        ],
-    )
+    """The files that need every shard: tokens, score.json of a scored run, complete manifest."""
+    write_token_table(job.run_path, job.policy)
+    if job.config.score:
+        _write_score_info(job)
+    finish_run(job.run_path, manifest)
+
+
+def _write_score_info(job: Job) -> None:
     config = config_dict(job.config)
     info = {
         name: recorded(config[name])
@@ -346,4 +316,3 @@ def _finish(job: Job, manifest: Manifest) -> None:
             "versions": library_versions(),
         },
     )
-    finish_run(job.run_path, manifest)

@@ -10,47 +10,94 @@ import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from thr_probe.errors import DataError, UsageError
 
 ENVIRONMENT_PREFIX = "THR_PROBE_"
-COMMANDS = ("collect", "score", "demo")
+COMMANDS = ("collect", "score", "demo", "train", "eval", "reproduce")
 
 
-PANELS = (GENERAL, POLICY, PROBLEMS, SAMPLING, VERIFIER, THR) = (
+PANELS = (
+    GENERAL,
+    POLICY,
+    PROBLEMS,
+    SAMPLING,
+    VERIFIER,
+    METHOD,
+    THR,
+    OBJECTIVE,
+    OPTIMISER,
+    OUTPUT,
+) = (
     "Options",
     "Policy",
     "Problems",
     "Sampling",
     "Verifier",
+    "Method",
     "THR",
+    "Objective",
+    "Optimiser",
+    "Output",
 )
 """Headings of the options in the help, in their order."""
 
 
-def option(default: object, meaning: str, *flags: str, panel: str = GENERAL) -> Any:
-    """A config field: its default, what it means (also the flag's help) and extra flag names."""
-    return field(default=default, metadata={"help": meaning, "flags": flags, "panel": panel})
+class Origin(StrEnum):
+    """Where the value of an option came from; the later goes before the earlier."""
+
+    DEFAULT = "default"
+    PRESET = "preset"
+    FILE = "config file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
 
 
-def check_counts(config: object) -> None:
-    """Every whole number but a seed counts something, at least one.
+def option(default: object, meaning: str, *flags: str, panel: str = GENERAL, least: int = 1) -> Any:
+    """A config field: its default, what it means (also the flag's help) and extra flag names.
+
+    A whole number must be at least `least`.
+    """
+    return field(
+        default=default,
+        metadata={"help": meaning, "flags": flags, "panel": panel, "least": least},
+    )
+
+
+def flag_name(name: str) -> str:
+    """The flag of an option."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What every command's options share: whole numbers are counts, and the seed fits a trace."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
+def check_counts(config: Options) -> None:
+    """Every whole number but a seed counts something, at least one unless the field says less.
 
     Raises:
         UsageError: naming the flag.
     """
-    for name, wanted in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if name == "seed" and not 0 <= value < 2**63:
-            raise UsageError(f"--seed must lie in 0..2^63-1, got {value}")
-        if _plain_type(wanted) is int and name != "seed" and value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    hints = get_type_hints(type(config))
+    for item in fields(config):
+        value, least = getattr(config, item.name), item.metadata["least"]
+        if item.name == "seed":
+            if not 0 <= value < 2**63:
+                raise UsageError(f"--seed must lie in 0..2^63-1, got {value}")
+        elif _plain_type(hints[item.name]) is int and value is not None and value < least:
+            raise UsageError(f"{flag_name(item.name)} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoringConfig:
+class ScoringConfig(Options):
     """Which policy, where it runs, and how THR and its threshold are computed."""
 
     model: str = option(
@@ -65,7 +112,18 @@ class ScoringConfig:
         "auto", "float32, bfloat16, or auto: bfloat16 on CUDA, else float32.", panel=POLICY
     )
     batch_tokens: int = option(65536, "Tokens per forward batch.", panel=POLICY)
-    vocab: str = option("full", "Route of THR, both exact: full or pairwise.", panel=THR)
+    vocab: str = option(
+        "sparse",
+        "Columns THR reads: sparse (those that matter, with a certified bound), full, group or "
+        "pairwise.",
+        panel=THR,
+    )
+    tolerance: float = option(
+        1e-3, "Of sparse: mean bound on the error, relative to the mean |THR|.", panel=THR
+    )
+    eps: float | None = option(
+        None, "Of sparse, in place of --tolerance: mean probability of a kept column.", panel=THR
+    )
     chunk_size: int = option(1024, "Completion tokens per chunk of logits.", panel=THR)
     beta: float = option(1.0, "Factor of the threshold tau; -inf keeps every token.", panel=THR)
     reduce: str = option("min", "tau over the correct completions: min or mean.", panel=THR)
@@ -75,18 +133,15 @@ class ScoringConfig:
     split: bool = option(
         default=False, meaning="Also store thr_self and thr_within per token.", panel=THR
     )
-
-    def __post_init__(self) -> None:
-        check_counts(self)
+    thr_error: bool = option(
+        default=False, meaning="Also store the bound on the error of thr per token.", panel=THR
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectConfig(ScoringConfig):
-    """Options of `thr-probe collect`."""
+class RolloutConfig(ScoringConfig):
+    """Which problems, and how their completions are drawn and judged."""
 
-    dataset: str = option(
-        "lab", "Problems: lab, a .parquet, .jsonl or .csv file, or a hub id.", panel=PROBLEMS
-    )
     template: str | None = option(
         None,
         "qwen-boxed, abel, plain, chat or lab; unset: lab for the lab, else qwen-boxed.",
@@ -102,16 +157,12 @@ class CollectConfig(ScoringConfig):
     max_prompt_tokens: int = option(
         1024, "Problems with a longer prompt are skipped and counted.", panel=PROBLEMS
     )
-    group_size: int = option(8, "Completions per problem (G).", "-n", panel=SAMPLING)
     temperature: float = option(1.0, "Sampling temperature; 0 is greedy.", panel=SAMPLING)
     top_p: float = option(1.0, "Nucleus of the sampling distribution.", panel=SAMPLING)
     max_new_tokens: int | None = option(
         None, "Longest completion; unset: 3072, or what the context leaves.", panel=SAMPLING
     )
     seed: int = option(0, "Seed of the sampling.", panel=SAMPLING)
-    shard_prompts: int = option(
-        32, "Problems per shard: sampled together, saved together.", panel=SAMPLING
-    )
     verifier: str = option(
         "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
     )
@@ -119,6 +170,29 @@ class CollectConfig(ScoringConfig):
         None, "Rewards above this count as correct; for rewards other than 0 and 1.", panel=VERIFIER
     )
     verify_workers: int = option(2, "Processes of the verifier.", panel=VERIFIER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig(RolloutConfig):
+    """Options of `thr-probe collect`."""
+
+    dataset: str = option(
+        "lab", "Problems: lab, a .parquet, .jsonl or .csv file, or a hub id.", panel=PROBLEMS
+    )
+    group_size: int = option(8, "Completions per problem (G).", "-n", panel=SAMPLING)
+    shard_prompts: int = option(
+        32, "Problems per shard: sampled together, saved together.", panel=SAMPLING
+    )
+    truncated_wrong: bool = option(
+        default=False,
+        meaning="A completion that the length limit cut off counts as wrong, whatever it says.",
+        panel=VERIFIER,
+    )
+    score: bool = option(
+        default=True,
+        meaning="Compute THR; --no-score leaves it to thr-probe score. On unless told.",
+        panel=THR,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,18 +206,25 @@ class ScoreConfig(ScoringConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemoConfig:
+class DemoConfig(Options):
     """Options of `thr-probe demo`."""
 
     max_prompts: int = option(64, "Lab problems to collect.")
     group_size: int = option(8, "Completions per problem (G).", "-n")
     seed: int = option(0, "Seed of the sampling.")
 
-    def __post_init__(self) -> None:
-        check_counts(self)
+
+Config = TypeVar("Config", bound=Options)
 
 
-Config = TypeVar("Config", CollectConfig, ScoreConfig, DemoConfig)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The value of an option that somebody set."""
+
+    value: Any
+    """The value, of the option's type."""
+    origin: Origin
+    """Who set it."""
 
 
 def resolve_config(
@@ -160,16 +241,34 @@ def resolve_config(
         UsageError: an unknown key, with the closest known one, or a value of the wrong type.
         DataError: a config file that cannot be read.
     """
-    values: dict[str, Any] = {}
+    given = given_options(
+        kind, flags, command=command, environment=environment, config_file=config_file
+    )
+    return kind(**{name: item.value for name, item in given.items()})
+
+
+def given_options(
+    kind: type[Config],
+    flags: Mapping[str, Any],
+    *,
+    command: str,
+    environment: Mapping[str, str],
+    config_file: Path | None = None,
+) -> dict[str, Given]:
+    """The options that were set, each from the source that goes first; errors of resolve_config."""
+    given: dict[str, Given] = {}
     if config_file is not None:
-        values |= _from_file(kind, config_file, command)
-    declared = declared_types(kind)
-    for name, wanted in declared.items():
-        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
-        if text is not None:
-            values[name] = _parsed(text, wanted, ENVIRONMENT_PREFIX + name.upper())
-    values |= {name: value for name, value in flags.items() if value is not None}
-    return kind(**values)
+        for name, value in _from_file(kind, config_file, command).items():
+            given[name] = Given(value=value, origin=Origin.FILE)
+    for name, wanted in declared_types(kind).items():
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        if variable in environment:
+            value = _parsed(environment[variable], wanted, variable)
+            given[name] = Given(value=value, origin=Origin.ENVIRONMENT)
+    for name, value in flags.items():
+        if value is not None:
+            given[name] = Given(value=value, origin=Origin.FLAG)
+    return given
 
 
 def from_saved(kind: type[Config], saved: Mapping[str, Any], origin: Path) -> Config:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from thr_probe.analysis.curves import training_curves
 from thr_probe.analysis.density import density_in_style, thr_density
 from thr_probe.analysis.overlap import thr_entropy_overlap
 from thr_probe.analysis.passk import pass_at_k_curve
 from thr_probe.analysis.reflection import reflection_ratio
 from thr_probe.analysis.result import Analysis
 from thr_probe.analysis.retention import tokens_retained
+from thr_probe.analysis.timing import module_timing
 from thr_probe.analysis.word_counts import read_words
 from thr_probe.analysis.wordcloud import WordcloudOptions, thr_wordcloud
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures import (
+    plot_curves,
     plot_density,
     plot_overlap,
     plot_pass_at_k,
     plot_reflection,
     plot_retention,
+    plot_timing,
     plot_wordcloud,
     save_analysis,
 )
 from thr_probe.traces import Run
+from thr_probe.traces.metrics import METRICS_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,16 @@ def _passk(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
     return analysis, plot_pass_at_k(analysis, venue=venue)
 
 
+def _curves(paths: Sequence[Path], *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+    analysis = training_curves(paths, **options)
+    return analysis, plot_curves(analysis, venue=venue)
+
+
+def _timing(paths: Sequence[Path], *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+    analysis = module_timing(paths, **options)
+    return analysis, plot_timing(analysis, venue=venue)
+
+
 ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
     "density": _density,
     "overlap": _overlap,
@@ -89,6 +104,12 @@ ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
     "retention": _retention,
     "passk": _passk,
 }
+
+TRAINING_ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
+    "curves": _curves,
+    "timing": _timing,
+}
+"""Of the journals of one or several training runs, given by their folders."""
 
 READS_SCORES = frozenset({"density", "overlap", "wordcloud", "retention"})
 
@@ -116,6 +137,36 @@ def analyze(
     return analysis, save_analysis(analysis, figure, out, command=command)
 
 
+def analyze_training(
+    name: str,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    venue: str = "neurips",
+    command: str = "",
+    **options: Any,
+) -> tuple[Analysis, list[Path]]:
+    """Compute one analysis of training runs, draw it and write its files into a folder.
+
+    Args:
+        name: one of `TRAINING_ANALYSES`.
+        paths: the folders of the runs.
+        out: the folder, made where it is missing.
+        venue: decides the figure's width.
+        command: the command line, kept in the JSON.
+        options: of the analysis.
+
+    Raises:
+        UsageError: an unknown name or option value.
+        DataError: a folder that is no training run.
+    """
+    if name not in TRAINING_ANALYSES:
+        listed = ", ".join(TRAINING_ANALYSES)
+        raise UsageError(f"unknown analysis of training {name!r}; choose one of {listed}")
+    analysis, figure = TRAINING_ANALYSES[name](paths, venue=venue, **options)
+    return analysis, save_analysis(analysis, figure, out, command=command)
+
+
 def analyze_all(
     run: Run,
     out: Path,
@@ -126,6 +177,8 @@ def analyze_all(
     **options: Any,
 ) -> list[Outcome]:
     """Every analysis of a run; one whose columns the run lacks is noted and left out.
+
+    A training run's own analyses come last.
 
     Args:
         run: the run.
@@ -138,15 +191,26 @@ def analyze_all(
     Raises:
         UsageError: an option that does not exist.
     """
-    outcomes = []
-    for name in ANALYSES:
+    kept = {"venue": venue, "command": command}
+
+    def of_rollouts(name: str) -> Analysis:
         own = options if name in READS_SCORES else {}
-        try:
-            analysis, _ = analyze(name, run, out, venue=venue, command=command, seed=seed, **own)
-        except DataError as error:
-            outcomes.append(Outcome(name=name, analysis=None, figure=None, note=error.message))
-            continue
-        note = analysis.empty_reason or ""
-        figure = out / f"{name}.png"
-        outcomes.append(Outcome(name=name, analysis=analysis, figure=figure, note=note))
+        return analyze(name, run, out, seed=seed, **kept, **own)[0]
+
+    outcomes = [_outcome(name, of_rollouts, out) for name in ANALYSES]
+    if (run.path / METRICS_NAME).is_file():
+
+        def of_training(name: str) -> Analysis:
+            return analyze_training(name, [run.path], out, **kept)[0]
+
+        outcomes += [_outcome(name, of_training, out) for name in TRAINING_ANALYSES]
     return outcomes
+
+
+def _outcome(name: str, compute: Callable[[str], Analysis], out: Path) -> Outcome:
+    try:
+        analysis = compute(name)
+    except DataError as error:
+        return Outcome(name=name, analysis=None, figure=None, note=error.message)
+    note = analysis.empty_reason or ""
+    return Outcome(name=name, analysis=analysis, figure=out / f"{name}.png", note=note)

@@ -11,16 +11,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thr_probe.core.advantages import group_advantages
-from thr_probe.core.head import Head, head_pass
+from thr_probe.core.columns import pass_for_columns
+from thr_probe.core.decide import Decided, decided
+from thr_probe.core.group import TokenGroup
+from thr_probe.core.head import Head, HeadPass, head_pass
+from thr_probe.core.routes import Route, prepared
 from thr_probe.core.thr import (
     InfluenceSplit,
-    TokenGroup,
-    check_route,
     check_threshold_options,
     dominant_mask,
-    influence_split,
+    split_by,
     threshold,
-    token_hidden_reward,
 )
 from thr_probe.errors import DataError, UsageError
 from thr_probe.policy.policy import Policy
@@ -30,8 +31,12 @@ from thr_probe.policy.policy import Policy
 class ProbeOptions:
     """How groups are scored."""
 
-    vocab: str = "full"
-    """Route of THR: `full`, or `pairwise` (quadratic, exact too)."""
+    vocab: str = "sparse"
+    """Route of THR, see `thr_probe.core.routes.Route`; `full` for an audit."""
+    tolerance: float = 1e-3
+    """Of `sparse`: mean bound on the error, relative to the mean |THR|."""
+    eps: float | None = None
+    """Of `sparse`, in place of `tolerance`: mean probability above which a column is kept."""
     chunk_size: int = 1024
     """Tokens whose logits are held at once."""
     batch_tokens: int = 16384
@@ -44,16 +49,33 @@ class ProbeOptions:
     """How tau joins the correct completions' means."""
     self_influence: str = "include"
     """Whether a completion's influence on itself counts in tau."""
+    tau: float | None = None
+    """A threshold in the unit of THR, in place of beta's."""
     split: bool = False
     """Also thr_self and thr_within, the parts of THR from close by."""
+    error: bool = False
+    """Also thr_error, the bound on the error of THR."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or positive, got {self.temperature}")
         if math.isnan(self.beta) or self.beta == math.inf:
             raise UsageError(f"beta must be a number, or -inf to keep every token, got {self.beta}")
-        check_route(self.vocab)
+        if self.tau is not None and math.isnan(self.tau):
+            raise UsageError("tau must be a number, or None for beta's threshold")
         check_threshold_options(self.reduce, self.self_influence)
+        if not self.route.is_restricted and self.error:
+            raise UsageError(
+                f"a bound on the error of THR and vocab {self.vocab!r}, which is exact",
+                hint="leave one of the two out",
+            )
+
+    @property
+    def route(self) -> Route:
+        """How THR is computed."""
+        return Route(
+            vocab=self.vocab, chunk_size=self.chunk_size, tolerance=self.tolerance, eps=self.eps
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +88,8 @@ class GroupScores:
     """Entropy where the token was drawn, nats."""
     thr_N: Float[Tensor, " N"]
     """THR of Corollary 4.2; NaN where no rollout is correct."""
+    thr_error_N: Float[Tensor, " N"] | None
+    """Bound on the error of THR, where asked for."""
     thr_self_N: Float[Tensor, " N"] | None
     """Part of THR from the token itself, where asked for."""
     thr_within_N: Float[Tensor, " N"] | None
@@ -82,6 +106,9 @@ class GroupScores:
     """Share of each completion's tokens with |THR| > tau; NaN where no rollout is correct."""
     lengths_G: Int[Tensor, " G"]
     """Tokens of each completion."""
+    num_recomputed: int
+    """Tokens that `sparse` left open at first, dominant or not or of which sign, and that got more
+    columns."""
 
 
 def score_group(
@@ -111,6 +138,48 @@ def score_group(
         UsageError: an unknown option.
     """
     options = options or ProbeOptions()
+    replay = replay_group(
+        policy, prompt_token_ids, completions, correct, options=options, prompt_id=prompt_id
+    )
+    return replay_scores(replay, options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A group after one pass through the policy; holds its states, so it should not live long."""
+
+    group: TokenGroup
+    """States, tokens, verdicts, on the policy's device."""
+    head: Head
+    """The policy's head at the temperature of the rollouts, ready for `core`."""
+    read: HeadPass
+    """What the one pass over the vocabulary yields."""
+
+    @property
+    def logprob_N(self) -> Float[Tensor, " N"]:  # noqa: N802  named as in the trace
+        """log pi of each token, nats."""
+        return self.read.logprob_N
+
+    @property
+    def entropy_N(self) -> Float[Tensor, " N"]:  # noqa: N802  named as in the trace
+        """Entropy where the token was drawn, nats."""
+        return self.read.entropy_N
+
+
+def replay_group(  # noqa: PLR0913  the last spares a pass what it does not need
+    policy: Policy,
+    prompt_token_ids: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    correct: Sequence[bool],
+    *,
+    options: ProbeOptions,
+    prompt_id: str | None = None,
+    for_thr: bool = True,
+) -> Replay:
+    """One pass of a group through the policy, without THR: states, log-probability, entropy.
+
+    Args, Raises: as `score_group`; `for_thr` is whether THR will be asked for.
+    """
     named = "the prompt" if prompt_id is None else f"prompt {prompt_id}"
     if len(correct) != len(completions):
         raise DataError(f"{named}: {len(completions)} completions, {len(correct)} verdicts")
@@ -122,7 +191,13 @@ def score_group(
             )
     hidden_ND = policy.hidden(prompt_token_ids, completions, batch_tokens=options.batch_tokens)
     group = _packed(hidden_ND, completions, correct)
-    return _scores(group, policy.head(options.temperature or 1.0), options)
+    head = policy.head(options.temperature or 1.0)
+    if for_thr and options.route.is_restricted:
+        weight_N = group.likelihood_weights
+        read = pass_for_columns(group, head, weight_N, chunk_size=options.chunk_size)
+    else:
+        read = head_pass(group.hidden_ND, group.token_ids_N, head, chunk_size=options.chunk_size)
+    return Replay(group=group, head=head, read=read)
 
 
 def _packed(
@@ -136,39 +211,69 @@ def _packed(
     return TokenGroup(hidden_ND, ids.to(device), index.to(device), verdicts.to(device))
 
 
-def _scores(group: TokenGroup, head: Head, options: ProbeOptions) -> GroupScores:
-    replay = head_pass(group.hidden_ND, group.token_ids_N, head, chunk_size=options.chunk_size)
-    reward = token_hidden_reward(group, head, vocab=options.vocab, chunk_size=options.chunk_size)
-    split = _split(group, head, options)
-    tau = threshold(
-        reward.thr_N,
+def replay_scores(replay: Replay, options: ProbeOptions) -> GroupScores:
+    """THR, tau and dominant tokens of a group that was replayed."""
+    found, split = _hidden_reward(replay, options)
+    group, thr_N = replay.group, found.score_N
+    shown = split if options.split else None
+    num_correct = int(group.correct_G.sum())
+    return GroupScores(
+        logprob_N=replay.logprob_N.cpu(),
+        entropy_N=replay.entropy_N.cpu(),
+        thr_N=thr_N.cpu(),
+        thr_error_N=found.error_N.cpu() if options.error else None,
+        thr_self_N=None if shown is None else shown.self_N.cpu(),
+        thr_within_N=None if shown is None else shown.within_N.cpu(),
+        tau=found.tau,
+        q=num_correct / len(group.correct_G),
+        num_correct=num_correct,
+        advantage_G=group_advantages(group.correct_G).cpu(),
+        retained_G=_retained(thr_N, group, found.tau).cpu(),
+        lengths_G=group.lengths.cpu(),
+        num_recomputed=int(found.open_N.sum()) if options.vocab == "sparse" else 0,
+    )
+
+
+@torch.no_grad()
+def _hidden_reward(replay: Replay, options: ProbeOptions) -> tuple[Decided, InfluenceSplit | None]:
+    """THR with its threshold, and the parts from close by where something needs them."""
+    route, read = options.route, replay.read
+    group, head, weight_N = prepared(replay.group, replay.head)
+    split = None
+    if options.split or options.self_influence == "exclude":
+        split = split_by(group, head, weight_N, route, read)
+    if not bool(group.correct_G.any()):
+        return Decided.undefined(weight_N), split
+    found = decided(
+        group,
+        head,
+        weight_N,
+        route,
+        sign_N=group.signs,
+        tau_of=lambda thr_N: _tau(thr_N, group, split, options),
+        read=read,
+        slack_N=None if options.self_influence == "include" or split is None else split.error_N,
+    )
+    return found, split
+
+
+def _tau(
+    thr_N: Float[Tensor, " N"],
+    group: TokenGroup,
+    split: InfluenceSplit | None,
+    options: ProbeOptions,
+) -> float:
+    """The threshold: beta's, or the one that was given."""
+    if options.tau is not None:
+        return options.tau
+    return threshold(
+        thr_N,
         group,
         beta=options.beta,
         reduce=options.reduce,
         self_influence=options.self_influence,
         within_N=None if split is None else split.within_N,
     )
-    shown = split if options.split else None
-    num_correct = int(group.correct_G.sum())
-    return GroupScores(
-        logprob_N=replay.logprob_N.cpu(),
-        entropy_N=replay.entropy_N.cpu(),
-        thr_N=reward.thr_N.cpu(),
-        thr_self_N=None if shown is None else shown.self_N.cpu(),
-        thr_within_N=None if shown is None else shown.within_N.cpu(),
-        tau=tau,
-        q=num_correct / len(group.correct_G),
-        num_correct=num_correct,
-        advantage_G=group_advantages(group.correct_G).cpu(),
-        retained_G=_retained(reward.thr_N, group, tau).cpu(),
-        lengths_G=group.lengths.cpu(),
-    )
-
-
-def _split(group: TokenGroup, head: Head, options: ProbeOptions) -> InfluenceSplit | None:
-    if not options.split and options.self_influence == "include":
-        return None
-    return influence_split(group, head, vocab=options.vocab, chunk_size=options.chunk_size)
 
 
 def _retained(thr_N: Float[Tensor, " N"], group: TokenGroup, tau: float) -> Float[Tensor, " G"]:

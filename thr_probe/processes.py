@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+from thr_probe.errors import IncompleteError
 
 Value = TypeVar("Value")
 
@@ -35,10 +38,14 @@ class World:
             local_rank=int(variables.get("LOCAL_RANK", 0)),
         )
         if world.size > 1 and not dist.is_initialized():
-            # only votes and counts are exchanged; the shards meet on disk
+            # votes and counts travel by gloo; only a trainer's weights need NCCL
+            backend = "gloo"
+            if torch.cuda.is_available():
+                torch.cuda.set_device(world.local_rank)
+                backend = "cpu:gloo,cuda:nccl"
             patience = timedelta(days=7)  # the last shard of another process may take hours
             dist.init_process_group(
-                "gloo", rank=world.rank, world_size=world.size, timeout=patience
+                backend, rank=world.rank, world_size=world.size, timeout=patience
             )
         return world
 
@@ -64,6 +71,32 @@ class World:
         carried = [value]
         dist.broadcast_object_list(carried, src=0)
         return carried[0]
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value in the order of their ranks, in every process."""
+        if self.size == 1:
+            return [value]
+        carried: list[Value | None] = [None] * self.size
+        dist.all_gather_object(carried, value)
+        return cast("list[Value]", carried)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say in a sentence that another process is gone, where this one has to wait for it.
+
+        Raises:
+            IncompleteError: in place of the errors of torch's collectives.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            is_theirs = isinstance(error, dist.DistError) or "gloo" in str(error)
+            if self.size == 1 or not is_theirs:
+                raise
+            raise IncompleteError(
+                "another process of this run ended: this one cannot go on alone",
+                "what it said stands above; go on from the last checkpoint with --resume",
+            ) from error
 
     def wait(self) -> None:
         """Return once every process has come here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -36,3 +37,30 @@ class Monitor:
 
 
 SILENT = Monitor()
+
+
+class TrainMonitor:
+    """Watches a training run between its steps; this one watches nothing and stops nothing.
+
+    The records are those of `metrics.jsonl`. The first process tells its monitor everything, the
+    others only ask theirs whether to stop.
+    """
+
+    def begin(self, num_steps: int, done: int = 0) -> None:
+        """The work is known: so many steps, of which an earlier process did the first ones."""
+
+    def phase(self, name: str) -> None:
+        """A part of the step begins, named as its timer (`gen`, `update` ...), `eval` or `save`."""
+
+    def step(self, record: Mapping[str, object]) -> None:
+        """A step is done."""
+
+    def evaluated(self, record: Mapping[str, object]) -> None:
+        """The policy was evaluated on a validation set."""
+
+    def should_stop(self) -> bool:
+        """Whether to stop before the next step, after a checkpoint."""
+        return False
+
+
+SILENT_TRAINING = TrainMonitor()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thr_probe.config import CollectConfig
 from thr_probe.errors import DataError, UsageError
 from thr_probe.policy import Policy
 from thr_probe.problems import Problem, ProblemSet
@@ -23,15 +23,25 @@ class TokenizedProblem:
     """The prompt."""
 
 
-def default_template(config: CollectConfig) -> str:
+def default_template(model: str) -> str:
     """The template where none was asked for: the lab's policy reads its own."""
-    return "lab" if config.model == "lab" else "qwen-boxed"
+    return "lab" if model == "lab" else "qwen-boxed"
 
 
 def tokenized(
-    problem_set: ProblemSet, policy: Policy, config: CollectConfig
+    problem_set: ProblemSet,
+    policy: Policy,
+    *,
+    max_prompt_tokens: int,
+    max_new_tokens: int | None,
 ) -> tuple[list[TokenizedProblem], int]:
     """The problems whose prompts are short enough, and how many are not.
+
+    Args:
+        problem_set: the problems.
+        policy: whose tokens and whose context count.
+        max_prompt_tokens: longest prompt.
+        max_new_tokens: room to leave for the completion; None: one token.
 
     Raises:
         UsageError: completions so long that no prompt fits into the model's context.
@@ -41,20 +51,31 @@ def tokenized(
         TokenizedProblem(problem=problem, token_ids=policy.encode_prompt(problem.prompt_text))
         for problem in problem_set.problems
     ]
-    room = (policy.max_length or LONGEST_COMPLETION * 2) - (config.max_new_tokens or 1)
-    limit = min(config.max_prompt_tokens, room)
+    room = (policy.max_length or LONGEST_COMPLETION * 2) - (max_new_tokens or 1)
+    limit = min(max_prompt_tokens, room)
     if room < 1:
         raise UsageError(
-            f"--max-new-tokens {config.max_new_tokens} leaves no room for a prompt: "
-            f"{config.model} takes {policy.max_length} tokens, completion included"
+            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt: "
+            f"{policy.name} takes {policy.max_length} tokens, completion included"
         )
     kept = [task for task in every if len(task.token_ids) <= limit]
     if not kept:
         raise DataError(
-            f"{config.dataset}: no problem of {len(every)} has a prompt of at most {limit} tokens",
+            f"{problem_set.name}: no problem of {len(every)} has a prompt of at most {limit} "
+            "tokens",
             "raise --max-prompt-tokens, lower --max-new-tokens, or take a longer-context policy",
         )
     return kept, len(every) - len(kept)
+
+
+def longest_completion(
+    tasks: Sequence[TokenizedProblem], policy: Policy, max_new_tokens: int | None
+) -> int:
+    """Tokens of the longest completion: as asked for, else what the model's context leaves."""
+    limit = max_new_tokens or LONGEST_COMPLETION
+    if policy.max_length is None:
+        return limit
+    return min(limit, policy.max_length - max(len(task.token_ids) for task in tasks))
 
 
 def problem_row(task: TokenizedProblem) -> dict[str, object]:

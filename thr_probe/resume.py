@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from thr_probe.config import CollectConfig, differences, from_saved
+from thr_probe.config import CollectConfig, Options, differences, from_saved
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces import (
     Manifest,
@@ -20,14 +20,14 @@ SCORE_ID = "default"
 """The score set that collecting writes."""
 
 
-def check_same_options(run_path: Path, config: CollectConfig) -> None:
+def check_same_options(run_path: Path, config: Options) -> None:
     """A run is resumed with the options that it was started with.
 
     Raises:
         UsageError: naming every option that differs.
     """
     path = run_path / CONFIG_NAME
-    saved = from_saved(CollectConfig, read_config(run_path), path)
+    saved = from_saved(type(config), read_config(run_path), path)
     changed = differences(saved, config)
     if changed:
         raise UsageError(
@@ -68,9 +68,8 @@ def is_whole(run_path: Path, config: CollectConfig) -> bool:
     """Whether a run was finished and still has all its shards."""
     manifest = read_manifest(run_path)
     num_shards = -(-manifest.num_prompts // config.shard_prompts)
-    return manifest.status is RunStatus.COMPLETE and finished_shards(run_path) == list(
-        range(num_shards)
-    )
+    done = finished_shards(run_path, scored=config.score)
+    return manifest.status is RunStatus.COMPLETE and done == list(range(num_shards))
 
 
 def has_manifest(run_path: Path) -> bool:
@@ -79,8 +78,13 @@ def has_manifest(run_path: Path) -> bool:
     return (run_path / MANIFEST_NAME).exists()
 
 
-def finished_shards(run_path: Path) -> list[int]:
-    """Shards whose rollouts and scores both stand; one without the other is done again, whole."""
+def finished_shards(run_path: Path, *, scored: bool) -> list[int]:
+    """Shards whose rollouts and, in a run that is scored, scores stand.
+
+    One without the other is done again, whole.
+    """
     rollouts = completed_parts(run_path, "rollouts")
+    if not scored:
+        return rollouts
     scores = completed_parts(run_path, f"scores/{SCORE_ID}")
     return sorted(set(rollouts) & set(scores))

@@ -39,6 +39,9 @@ def probe_options(config: ScoringConfig, temperature: float) -> ProbeOptions:
         reduce=config.reduce,
         self_influence=config.self_influence,
         split=config.split,
+        tolerance=config.tolerance,
+        eps=config.eps,
+        error=config.thr_error,
         batch_tokens=config.batch_tokens,
     )
 
@@ -63,6 +66,7 @@ def score_rows(
         "thr": scores.thr_N,
         "entropy": scores.entropy_N,
         "logprob": scores.logprob_N,
+        "thr_error": scores.thr_error_N,
         "thr_self": scores.thr_self_N,
         "thr_within": scores.thr_within_N,
     }

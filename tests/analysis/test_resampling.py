@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from thr_probe.analysis.kernel import gaussian_weights, scott_bandwidth
-from thr_probe.analysis.resampling import Resampler, weighted_quantile
+from thr_probe.analysis.quantiles import resampled_quantiles
+from thr_probe.analysis.resampling import Resampler
 from thr_probe.analysis.sketch import QuantileSketch
 from thr_probe.analysis.stream import Strata
 from thr_probe.core.stats import question_weights
@@ -26,7 +27,7 @@ def test_intervals_equal_a_loop_that_repeats_the_rows_of_drawn_questions() -> No
     question = np.repeat(np.arange(9), 3)
     value = rng.normal(size=len(question))
     resampler = Resampler(strata_of(question.tolist()), 9, seed=5)
-    found = resampler.interval(lambda weight: weighted_quantile(value, weight, 0.3), question)
+    (found,) = resampler.quantiles(value, question, [0.3])
     draws = []
     for counts in question_weights(9, seed=5):
         drawn = [q for q in range(9) for _ in range(counts[q])]
@@ -52,35 +53,54 @@ def test_a_band_is_the_interval_at_each_point() -> None:
     np.testing.assert_allclose(np.transpose(band), [column(index) for index in range(3)])
 
 
-def test_ratios_sum_over_the_chosen_strata_of_each_question() -> None:
-    resampler = Resampler(strata_of([0, 0, 1, 2]), 3)
-    chosen = np.array([True, True, True, False])
-    interval = resampler.ratio(np.array([1.0, 2.0, 4.0, 100.0]), np.full(4, 2.0), chosen)
+def test_ratios_sum_over_the_strata_of_the_split_of_each_question() -> None:
+    strata = Strata(
+        question_S=np.array([0, 0, 1, 2]),
+        tau_positive_S=np.ones(4, dtype=bool),
+        correct_S=np.array([True, True, True, False]),
+    )
+    columns = {"above": np.array([1.0, 2.0, 4.0, 100.0]), "below": np.full(4, 2.0)}
+    sums = Resampler(strata, 3).sums(columns)
+    interval = sums.ratio("above", "below", strata.correct_S)
     assert interval.value == 7 / 6
     # question means are 3/4 and 4/2; a resample without either is undefined and left out
     assert (interval.low, interval.high) == (0.75, 2.0)
+    everything = sums.ratio("above", "below", np.ones(4, dtype=bool))
+    assert everything.value == 107 / 8
+    assert np.isnan(sums.ratio("above", "below", ~strata.correct_S).low)
 
 
 def test_one_question_gives_no_interval() -> None:
     resampler = Resampler(strata_of([0, 0]), 1)
     assert np.isnan(resampler.interval(lambda w: w.sum(axis=1), np.zeros(2, dtype=int)).low)
-    assert np.isnan(resampler.ratio(np.ones(2), np.ones(2), np.ones(2, dtype=bool)).high)
+    assert np.isnan(resampler.quantiles(np.ones(2), np.zeros(2, dtype=int), [0.5])[0].high)
+    both = np.ones(2, dtype=bool)
+    assert np.isnan(resampler.sums({"one": np.ones(2)}).ratio("one", "one", both).high)
     value, low, _ = resampler.band(lambda w: w, np.zeros(2, dtype=int))
     assert value.tolist() == [1.0, 1.0]
     assert np.isnan(low).all()
     two = Resampler(strata_of([0, 1]), 2)
-    chosen = np.array([True, False])
-    assert np.isnan(two.ratio(np.ones(2), np.ones(2), chosen).low)
+    some = two.sums({"one": np.ones(2), "some": np.array([1.0, 0.0])})
+    assert np.isnan(some.ratio("one", "some", both).low)
 
 
-def test_a_weighted_quantile_is_numpys_of_the_repeated_values() -> None:
+@pytest.mark.parametrize("size", [1, 13, 3000])
+def test_quantiles_of_resamples_are_numpys_of_the_repeated_values(size: int) -> None:
     rng = np.random.default_rng(0)
-    value, weight = rng.normal(size=13), rng.integers(0, 4, size=(6, 13))
-    for share in (0.0, 0.1, 0.5, 0.77, 1.0):
-        expected = [np.quantile(np.repeat(value, row), share) for row in weight]
-        found = weighted_quantile(value, weight.astype(float), share)
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert np.isnan(weighted_quantile(value, np.zeros((1, 13)), 0.5))[0]
+    value = rng.normal(size=size).round(2)
+    question = rng.integers(0, 6, size)
+    # the first resamples draw questions so unevenly that the usual window cannot hold the rank
+    value += 100 * (question == 5)
+    weights = rng.integers(0, 4, size=(8, 6))
+    weights[0] = [0, 0, 0, 0, 0, 9]
+    weights[1] = [9, 0, 0, 0, 0, 0]
+    weights[2] = 0
+    shares = [0.0, 0.1, 0.5, 0.77, 1.0]
+    repeated = [np.repeat(value, row[question]) for row in weights]
+    nothing = np.full(len(shares), np.nan)
+    expected = [np.quantile(row, shares) if len(row) else nothing for row in repeated]
+    found = resampled_quantiles(weights, value, question, shares)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_a_reflected_kernel_keeps_its_mass_within_the_bounds() -> None:

@@ -22,10 +22,23 @@ COMMANDS = [
     ["demo"],
     ["collect"],
     ["score"],
+    ["train"],
+    ["eval"],
+    ["reproduce"],
     ["analyze"],
     *(
         ["analyze", name]
-        for name in ("density", "overlap", "wordcloud", "reflection", "retention", "passk", "all")
+        for name in (
+            "density",
+            "overlap",
+            "wordcloud",
+            "reflection",
+            "retention",
+            "passk",
+            "all",
+            "curves",
+            "timing",
+        )
     ),
 ]
 
@@ -73,7 +86,7 @@ def test_the_version_is_printed():
         (["collect"], 2, "Missing option"),
         (["collect", "-o", "r", "--dataset", "no/such.parquet"], 3, "no/such.parquet"),
         (["collect", "-o", "r", "--model", "./no-such-model"], 4, "no-such-model"),
-        (["collect", "-o", "r", "--vocab", "group", "--max-prompts", "1"], 2, "not available"),
+        (["collect", "-o", "r", "--vocab", "nucleus", "--max-prompts", "1"], 2, "unknown vocab"),
         (["collect", "-o", "r", "--config", "no.toml"], 3, "no such config file"),
         (["collect", "-o", "r", "--reduce", "median"], 2, "reduce='median'"),
         (["collect", "-o", "r", "--temperature", "-1"], 2, "temperature must be 0 or positive"),

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thr_probe.core.head import Head
+from thr_probe.core.routes import likelihood_gradient
 from thr_probe.core.thr import (
     TokenGroup,
     dominant_mask,
     influence_split,
-    likelihood_gradient,
     threshold,
     token_hidden_reward,
 )
@@ -213,13 +213,6 @@ def test_a_restricted_vocabulary_loses_exactly_the_cross_terms_of_the_dropped_en
     )
     np.testing.assert_allclose(everything, full, atol=1e-12)
     np.testing.assert_allclose(nothing, 0, atol=0)
-
-
-@pytest.mark.parametrize("vocab", ["group", "sparse"])
-def test_routes_of_later_versions_are_refused_by_name(plain_case, vocab):
-    for function in (token_hidden_reward, influence_split):
-        with pytest.raises(UsageError, match=f"{vocab}.*not available"):
-            function(plain_case.group, plain_case.head, vocab=vocab)
 
 
 def test_an_unknown_route_is_refused(plain_case):

@@ -204,8 +204,10 @@ def test_workers_end_when_the_verifier_is_closed_dropped_or_fails(plugin: str) -
 def test_ctrl_c_leaves_no_process_behind(plugin: str, tmp_path: Path) -> None:
     script = textwrap.dedent(
         f"""
-        import sys
+        import signal
         from thr_probe.problems import load_verifier
+        # a shell's background jobs ignore Ctrl-C, and so would this
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if True:  # no __main__ guard: workers do not import this script
             verifier = load_verifier("{plugin}:moody", num_workers=2, limit_s=50)
             pids = verifier._pool._workers[0].process.pid

@@ -14,7 +14,15 @@ import pytest
 
 from thr_probe.errors import DataError
 from thr_probe.traces import completed_parts, write_part
-from thr_probe.traces.atomic import make_folder, remove_temporaries, write_atomically, write_text
+from thr_probe.traces.atomic import (
+    make_folder,
+    put_in_place,
+    remove_folder,
+    remove_temporaries,
+    temporary_folder,
+    write_atomically,
+    write_text,
+)
 
 
 def names(folder):
@@ -138,6 +146,93 @@ def test_only_temporary_files_are_removed(tmp_path):
     assert [path.name for path in remove_temporaries(tmp_path)] == [".a.parquet.7.tmp"]
     assert names(tmp_path) == [".hidden", "part-00000.parquet", "x.tmp"]
     assert remove_temporaries(tmp_path / "nowhere") == []
+
+
+def filled(path, text):
+    """The temporary folder of `path` with a file in it and one further down."""
+    temporary = temporary_folder(path)
+    make_folder(temporary / "below")
+    for name in ("x", "below/y"):
+        (temporary / name).write_text(text)
+    return temporary
+
+
+def texts(path):
+    return {entry.name: entry.read_text() for entry in path.rglob("*") if entry.is_file()}
+
+
+def test_a_folder_gets_its_name_when_all_of_it_is_on_disk(tmp_path, monkeypatch):
+    path, events = tmp_path / "folder", []
+    temporary = filled(path, "new")
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(descriptor):
+        events.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real_sync(descriptor)
+
+    def replace(source, target):
+        events.append("rename")
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    put_in_place(temporary, path)
+    assert sorted(events[:4]) == ["sync .folder.tmp", "sync below", "sync x", "sync y"]
+    assert events[4:] == ["rename", f"sync {tmp_path.name}"]
+    assert texts(path) == {"x": "new", "y": "new"}
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
+    path = tmp_path / "folder"
+    for text in ("old", "new"):
+        put_in_place(filled(path, text), path)
+    assert texts(path) == {"x": "new", "y": "new"}
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_take_its_name_leaves_the_one_before(tmp_path, monkeypatch, failing):
+    path, calls = tmp_path / "folder", []
+    put_in_place(filled(path, "old"), path)
+    temporary, real_replace = filled(path, "new"), os.replace
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            full_disk()
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(DataError, match=r"could not write .*folder: No space left"):
+        put_in_place(temporary, path)
+    assert texts(path) == {"x": "old", "y": "old"}
+    assert names(tmp_path) == [".folder.tmp", "folder"]
+    assert [entry.name for entry in remove_temporaries(tmp_path)] == [".folder.tmp"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_is_gone_from_its_name_before_it_is_gone(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    put_in_place(filled(path, "old"), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        remove_folder(path)
+    assert names(tmp_path) == [f".folder.{os.getpid()}.tmp"]
+    put_in_place(filled(path, "new"), path)
+    remove_folder(path)
+    assert names(tmp_path) == []
+    remove_folder(path)
+    remove_folder(tmp_path / "nowhere" / "folder")
+
+
+def test_a_folder_that_may_not_be_removed_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    put_in_place(filled(path, "old"), path)
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(DataError, match=r"could not write .*folder: No space left"):
+        remove_folder(path)
+    assert texts(path) == {"x": "old", "y": "old"}
 
 
 KILLED = """

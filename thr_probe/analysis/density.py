@@ -16,12 +16,11 @@ from thr_probe.analysis.histograms import (
     MARGIN_BINS,
     NUM_LINEAR_BINS,
     Scales,
-    TokenSums,
+    add_tokens,
     survey,
-    token_sums,
 )
 from thr_probe.analysis.kernel import gaussian_weights
-from thr_probe.analysis.resampling import Resampler, safe_ratio, weighted_quantile
+from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler, safe_ratio
 from thr_probe.analysis.result import (
     Analysis,
     counted,
@@ -59,8 +58,8 @@ class _Collected:
 
     stream: CompletionStream
     scales: Scales
-    sums: TokenSums
     resampler: Resampler
+    drawn: ResampledSums
     bins: int
 
 
@@ -111,13 +110,10 @@ def thr_density(
         reason = f"The THR of all {counted(stream.num_tokens, 'token')} is exactly 0."
     if reason is not None:
         return empty_analysis("density", reason, stream.facts() | {"normalize": normalize})
-    collected = _Collected(
-        stream,
-        scales,
-        token_sums(stream, scales, per_tau=per_tau, bins=bins),
-        Resampler(stream.strata, stream.num_questions, seed=seed),
-        bins,
-    )
+    resampler = Resampler(stream.strata, stream.num_questions, seed=seed)
+    sums = ResampledSums(resampler)
+    add_tokens(stream, scales, sums, per_tau=per_tau, bins=bins)
+    collected = _Collected(stream, scales, resampler, sums, bins)
     analysis = _assembled(collected, normalize)
     return replace(analysis, caption=density_caption(analysis, "paper"))
 
@@ -152,12 +148,9 @@ def _splits(collected: _Collected) -> Iterator[tuple[str, Bool[np.ndarray, " S"]
 
 
 def _ratio_rows(collected: _Collected) -> Iterator[dict[str, object]]:
-    scalar_S = collected.sums.scalar_S
     for split, chosen_S, num_questions in _splits(collected):
         for quantity, (numerator, denominator, unit) in _RATIOS.items():
-            interval = collected.resampler.ratio(
-                scalar_S[numerator], scalar_S[denominator], chosen_S
-            )
+            interval = collected.drawn.ratio(numerator, denominator, chosen_S)
             yield summary_row(quantity, split, unit, interval, num_questions=num_questions)
 
 
@@ -165,18 +158,13 @@ def _concentration(collected: _Collected) -> tuple[list[dict[str, object]], pd.D
     """Top shares and Gini of every split, and the curves of the two that are drawn."""
     shares = np.concatenate([list(_TOP_SHARES.values()), _CURVE_SHARES])
     rows, tables = [], []
+
+    def statistic(drawn: Drawn) -> Float[np.ndarray, "C K"]:
+        held = drawn["magnitude"], drawn["magnitude_mass"]
+        return np.column_stack([gini(*held), top_share(*held, shares)])
+
     for split, chosen_S, num_questions in _splits(collected):
-        count_SK = collected.sums.magnitude_SK[chosen_S]
-        mass_SK = collected.sums.mass_SK[chosen_S]
-
-        def statistic(
-            weight_CS: np.ndarray, count_SK: np.ndarray = count_SK, mass_SK: np.ndarray = mass_SK
-        ) -> np.ndarray:
-            drawn = weight_CS @ count_SK, weight_CS @ mass_SK
-            return np.column_stack([gini(*drawn), top_share(*drawn, shares)])
-
-        question_S = collected.stream.strata.question_S[chosen_S]
-        value, low, high = collected.resampler.band(statistic, question_S)
+        value, low, high = collected.drawn.band(statistic, chosen_S, of="tokens")
         names = {"gini": "Gini coefficient of |THR| over tokens"}
         names |= dict.fromkeys(_TOP_SHARES, "share of summed |THR|")
         for index, (quantity, unit) in enumerate(names.items()):
@@ -204,9 +192,7 @@ def _median_tau(collected: _Collected) -> dict[str, object]:
     tau, question = stream.tau[positive], stream.question_of_group[positive]
     interval = Interval(value=float("nan"), low=float("nan"), high=float("nan"))
     if len(tau):
-        interval = collected.resampler.interval(
-            lambda weight: weighted_quantile(tau, weight, 0.5), question
-        )
+        (interval,) = collected.resampler.quantiles(tau, question, [0.5])
     num_questions = len(np.unique(question))
     return summary_row(
         "median_tau", "all", "THR, over groups of tau > 0", interval, num_questions=num_questions
@@ -223,7 +209,7 @@ def _paper_curve(collected: _Collected) -> pd.DataFrame:
     at_X = center[MARGIN_BINS:-MARGIN_BINS]
     kernel_KX = gaussian_weights(at_X, center, bandwidth(collected.scales))
     columns = {"thr": at_X}
-    return _histogram_curves(collected, collected.sums.linear_SK, kernel_KX, columns, "density")
+    return _histogram_curves(collected, "linear", kernel_KX, columns, "density")
 
 
 def bandwidth(scales: Scales) -> float:
@@ -235,12 +221,12 @@ def _diagnostic_curve(collected: _Collected) -> pd.DataFrame:
     edges = collected.scales.asinh_edges(collected.bins)
     columns = {"left": edges[:-1], "right": edges[1:]}
     identity = np.eye(collected.bins)
-    return _histogram_curves(collected, collected.sums.asinh_SK, identity, columns, "fraction")
+    return _histogram_curves(collected, "asinh", identity, columns, "fraction")
 
 
 def _histogram_curves(
     collected: _Collected,
-    histogram_SK: Float[np.ndarray, "S K"],
+    histogram: str,
     kernel_KX: Float[np.ndarray, "K X"],
     columns: dict[str, Float[np.ndarray, " X"]],
     value_name: str,
@@ -250,18 +236,11 @@ def _histogram_curves(
     for split, chosen_S, _ in _splits(collected):
         if split not in ("correct", "incorrect"):
             continue
-        smooth_SX = histogram_SK[chosen_S] @ kernel_KX
-        tokens_S = collected.sums.scalar_S["tokens"][chosen_S]
-
-        def statistic(
-            weight_CS: np.ndarray,
-            smooth_SX: np.ndarray = smooth_SX,
-            tokens_S: np.ndarray = tokens_S,
-        ) -> np.ndarray:
-            return safe_ratio(weight_CS @ smooth_SX, (weight_CS @ tokens_S)[:, None])
-
-        question_S = collected.stream.strata.question_S[chosen_S]
-        value, low, high = collected.resampler.band(statistic, question_S)
+        value, low, high = collected.drawn.band(
+            lambda drawn: safe_ratio(drawn[histogram] @ kernel_KX, drawn["tokens"][:, None]),
+            chosen_S,
+            of="tokens",
+        )
         tables.append(
             pd.DataFrame({"split": split, **columns, value_name: value, "low": low, "high": high})
         )

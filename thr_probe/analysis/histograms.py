@@ -5,13 +5,14 @@ Letters of shapes: N tokens of a batch, S strata, K bins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from thr_probe.analysis.concentration import MagnitudeGrid
+from thr_probe.analysis.float_bins import Binning, looked_up
+from thr_probe.analysis.resampling import ResampledSums
 from thr_probe.analysis.sketch import QuantileSketch
 from thr_probe.analysis.stream import Batch, CompletionStream
 
@@ -49,23 +50,6 @@ class Scales:
         return self.asinh_scale * np.sinh(np.linspace(-reach, reach, bins + 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSums:
-    """What the second pass adds up."""
-
-    scalar_S: dict[str, Float[np.ndarray, " S"]]
-    """`tokens`, `dominant`, `positive`, `zero`, `positive_dominant` counts; sums of |THR|: `mass`,
-    `dominant_mass`, `positive_mass`."""
-    linear_SK: Float[np.ndarray, "S K1"]
-    """Tokens in the fine linear bins, margins included."""
-    asinh_SK: Float[np.ndarray, "S K2"]
-    """Tokens of THR != 0 in the bins uniform in asinh."""
-    magnitude_SK: Float[np.ndarray, "S K3"]
-    """Tokens in logarithmic bins of |THR|."""
-    mass_SK: Float[np.ndarray, "S K3"]
-    """Sum of |THR| in the same bins."""
-
-
 def survey(stream: CompletionStream, *, per_tau: bool) -> Scales:
     """The first pass: largest |THR|, ends of the linear axis, scale of the asinh axis.
 
@@ -78,7 +62,7 @@ def survey(stream: CompletionStream, *, per_tau: bool) -> Scales:
     """
     sketch = QuantileSketch()
     for batch in stream:
-        sketch.add(_values(batch, per_tau=per_tau))
+        sketch.add(_values(batch) if per_tau else batch.tokens["thr"])
     positive = stream.tau[stream.tau > 0]
     tau = float(np.median(positive)) if len(positive) else 0.0
     tau = 1.0 if per_tau else tau
@@ -92,70 +76,81 @@ def survey(stream: CompletionStream, *, per_tau: bool) -> Scales:
     )
 
 
-def token_sums(stream: CompletionStream, scales: Scales, *, per_tau: bool, bins: int) -> TokenSums:
+def add_tokens(
+    stream: CompletionStream, scales: Scales, sums: ResampledSums, *, per_tau: bool, bins: int
+) -> None:
     """The second pass: sums and histograms of each stratum, all in float64.
+
+    Added are `tokens`, `dominant`, `positive`, `zero`, `positive_dominant` (counts), `mass`,
+    `dominant_mass`, `positive_mass` (sums of |THR|), and by bin: `linear` (fine bins, margins
+    included), `asinh` (THR != 0), `magnitude` (logarithmic bins of |THR|) and in the same bins
+    `magnitude_mass`.
 
     Args:
         stream: the same completions again.
         scales: of the first pass.
+        sums: what is added to.
         per_tau: as there.
         bins: of the asinh histogram.
     """
-    num_strata = len(stream.strata.question_S)
+    sizes, binnings = _binnings(scales, bins)
+    if not per_tau:
+        binnings = {
+            name: looked_up(exact, scales.max_magnitude) for name, exact in binnings.items()
+        }
+    for batch in stream:
+        thr_N = _values(batch) if per_tau else batch.tokens["thr"]
+        magnitude_N = np.abs(thr_N, dtype=np.float64)
+        strata, local_R = np.unique(batch.stratum_R, return_inverse=True)
+        found = {
+            name: np.bincount(local_R, value_R, minlength=len(strata))
+            for name, value_R in _scalars(batch, thr_N, magnitude_N).items()
+        }
+        for name, binning in binnings.items():
+            shape = (len(strata), sizes[name] + 1)
+            cell_N = batch.per_token(local_R * shape[1]) + binning(thr_N)
+            found[name] = _histogram(cell_N, None, shape)
+            if name == "magnitude":
+                found["magnitude_mass"] = _histogram(cell_N, magnitude_N, shape)
+        sums.add(strata, found)
+
+
+def _binnings(scales: Scales, bins: int) -> tuple[dict[str, int], dict[str, Binning]]:
+    """How many bins each histogram has, and the bin of a THR, one beyond the last for none."""
     grid = MagnitudeGrid(scales.max_magnitude)
-    shapes = {
+    sizes = {
         "linear": len(scales.linear_edges) - 1,
         "asinh": bins,
         "magnitude": grid.num_bins,
-        "mass": grid.num_bins,
     }
-    histogram = {name: np.zeros((num_strata, width)) for name, width in shapes.items()}
-    scalar: dict[str, np.ndarray] = {}
-    for batch in stream:
-        thr_N = _values(batch, per_tau=per_tau)
-        strata, local_R = np.unique(batch.stratum_R, return_inverse=True)
-        local_N = batch.per_token(local_R)
-        for name, value_N in _scalars(batch, thr_N):
-            total = scalar.setdefault(name, np.zeros(num_strata))
-            total[strata] += np.bincount(local_N, weights=value_N, minlength=len(strata))
-        magnitude_N = np.abs(thr_N)
-        for name, bin_N, weight_N in (
-            ("linear", _linear_bins(thr_N, scales), None),
-            ("asinh", _asinh_bins(thr_N, scales, bins), None),
-            ("magnitude", grid.bin_index(magnitude_N), None),
-            ("mass", grid.bin_index(magnitude_N), magnitude_N),
-        ):
-            histogram[name][strata] += _histogram(
-                local_N, bin_N, weight_N, shape=(len(strata), shapes[name])
-            )
-    return TokenSums(
-        scalar_S=scalar,
-        linear_SK=histogram["linear"],
-        asinh_SK=histogram["asinh"],
-        magnitude_SK=histogram["magnitude"],
-        mass_SK=histogram["mass"],
-    )
+    return sizes, {
+        "linear": lambda thr_N: _linear_bins(thr_N, scales),
+        "asinh": lambda thr_N: _asinh_bins(thr_N, scales, bins),
+        "magnitude": lambda thr_N: grid.bin_index(np.abs(thr_N)),
+    }
 
 
-def _values(batch: Batch, *, per_tau: bool) -> Float[np.ndarray, " N"]:
-    thr_N = batch.tokens["thr"].astype(np.float64)
-    return thr_N / batch.per_token(batch.tau_R) if per_tau else thr_N
+def _values(batch: Batch) -> Float[np.ndarray, " N"]:
+    """THR over the tau of its group."""
+    relative_N: np.ndarray = batch.tokens["thr"].astype(np.float64) / batch.per_token(batch.tau_R)
+    return relative_N
 
 
 def _scalars(
-    batch: Batch, thr_N: Float[np.ndarray, " N"]
-) -> Iterator[tuple[str, Float[np.ndarray, " N"] | None]]:
-    """What is counted (0 or 1) or summed of every token; None counts each."""
-    dominant_N = dominant_tokens(batch)
-    positive_N, magnitude_N = thr_N > 0, np.abs(thr_N)
-    yield "tokens", None
-    yield "dominant", dominant_N.astype(np.float64)
-    yield "positive", positive_N.astype(np.float64)
-    yield "zero", (thr_N == 0).astype(np.float64)
-    yield "positive_dominant", (positive_N & dominant_N).astype(np.float64)
-    yield "mass", magnitude_N
-    yield "dominant_mass", magnitude_N * dominant_N
-    yield "positive_mass", magnitude_N * positive_N
+    batch: Batch, thr_N: Float[np.ndarray, " N"], magnitude_N: Float[np.ndarray, " N"]
+) -> dict[str, Shaped[np.ndarray, " R"]]:
+    """What is counted or summed of each completion, by name."""
+    dominant_N, positive_N = dominant_tokens(batch), thr_N > 0
+    return {
+        "tokens": batch.lengths,
+        "dominant": batch.count(dominant_N),
+        "positive": batch.count(positive_N),
+        "zero": batch.count(thr_N == 0),
+        "positive_dominant": batch.count(positive_N & dominant_N),
+        "mass": batch.sum(magnitude_N),
+        "dominant_mass": batch.sum(magnitude_N * dominant_N),
+        "positive_mass": batch.sum(magnitude_N * positive_N),
+    }
 
 
 def dominant_tokens(batch: Batch) -> Shaped[np.ndarray, " N"]:
@@ -165,35 +160,31 @@ def dominant_tokens(batch: Batch) -> Shaped[np.ndarray, " N"]:
 
 
 def _linear_bins(thr_N: Float[np.ndarray, " N"], scales: Scales) -> Int[np.ndarray, " N"]:
-    """Bin of each token, -1 beyond the margins."""
+    """Bin of each token, one beyond the last outside of the margins."""
     edges = scales.linear_edges
+    num_bins = len(edges) - 1
     position_N = np.floor((thr_N - edges[0]) / (edges[1] - edges[0]))
-    inside_N = (position_N >= 0) & (position_N < len(edges) - 1)
-    return np.where(inside_N, position_N, -1).astype(np.int64)
+    inside_N = (position_N >= 0) & (position_N < num_bins)
+    return np.where(inside_N, position_N, num_bins).astype(np.int64)
 
 
 def _asinh_bins(thr_N: Float[np.ndarray, " N"], scales: Scales, bins: int) -> Int[np.ndarray, " N"]:
-    """Bin of each token, -1 for a THR of exactly 0, which has no sign to be drawn with."""
+    """Bin of each token, one beyond the last for a THR of 0, which has no sign to be drawn with."""
     reach = np.arcsinh(scales.max_magnitude / scales.asinh_scale)
     position_N = np.arcsinh(thr_N / scales.asinh_scale) / reach * (bins / 2) + bins / 2
     index_N: np.ndarray = np.clip(np.floor(position_N), 0, bins - 1).astype(np.int64)
     # a tiny negative THR may round onto the edge at 0, whose bin is the first of positive sign
     index_N[(thr_N < 0) & (index_N >= bins // 2)] = bins // 2 - 1
-    index_N[thr_N == 0] = -1
+    index_N[thr_N == 0] = bins
     return index_N
 
 
 def _histogram(
-    row_N: Int[np.ndarray, " N"],
-    bin_N: Int[np.ndarray, " N"],
+    cell_N: Int[np.ndarray, " N"],
     weight_N: Float[np.ndarray, " N"] | None,
-    *,
     shape: tuple[int, int],
 ) -> Shaped[np.ndarray, "rows K"]:
-    """Counts, or sums of weights, by row and bin; bin -1 is left out."""
-    inside_N = bin_N >= 0
-    flat = (row_N * shape[1] + bin_N)[inside_N]
-    weights = None if weight_N is None else weight_N[inside_N]
-    total = np.bincount(flat, weights=weights, minlength=shape[0] * shape[1])
-    table: np.ndarray = total.reshape(shape)
+    """Counts, or sums of weights, by row and bin; the last cell of each row is left out."""
+    total = np.bincount(cell_N, weights=weight_N, minlength=shape[0] * shape[1])
+    table: np.ndarray = total.reshape(shape)[:, :-1]
     return table

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from thr_probe.analysis.captions import overlap_caption
 from thr_probe.analysis.histograms import dominant_tokens
 from thr_probe.analysis.kernel import gaussian_weights, scott_bandwidth
-from thr_probe.analysis.resampling import Resampler, safe_ratio, weighted_quantile
+from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler, safe_ratio
 from thr_probe.analysis.result import (
     Analysis,
     counted,
@@ -20,7 +20,6 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import Batch, CompletionStream
-from thr_probe.core.stats import Interval
 from thr_probe.traces.reader import Run
 
 _FINE_BINS = 400
@@ -82,14 +81,14 @@ def thr_entropy_overlap(
     facts = stream.facts() | {"num_completions_none_dominant": num_none}
     reason = stream.empty_reason()
     drawn = "all" if not facts["num_groups_tau_nonpositive"] else "all, tau > 0"
-    chosen = {
-        name: found.chosen(mask_S[stratum_R]) for name, mask_S in stream.strata.splits().items()
-    }
+    splits = stream.strata.splits()
+    chosen = {name: found.chosen(mask_S[stratum_R]) for name, mask_S in splits.items()}
     if reason is None and len(chosen[drawn].overlap_R) == 0:
         reason = _nothing_to_compare(stream, num_none)
     if reason is not None:
         return empty_analysis("overlap", reason, facts)
     resampler = Resampler(stream.strata, stream.num_questions, seed=seed)
+    sums = resampler.sums(_stratum_sums(found, stratum_R, len(stream.strata.question_S)))
     num_drawn = len(chosen[drawn].overlap_R)
     num_apart = len(found.overlap_R) - num_drawn
     facts |= {
@@ -107,9 +106,9 @@ def thr_entropy_overlap(
             row
             for name, split in chosen.items()
             if len(split.overlap_R)
-            for row in _rows(name, split, resampler)
+            for row in _rows(name, split, splits[name], sums, resampler)
         ),
-        curves=_curves(chosen, drawn, resampler)
+        curves=_curves(chosen, drawn, splits, sums)
         | {"completions": _outside_table(num_drawn, num_apart, num_none)},
         facts=facts,
         caption="",
@@ -140,41 +139,96 @@ def completion_overlaps(
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
     """Overlap with the tokens of highest entropy, and n_j / T_j; NaN where n_j = 0."""
     dominant_N = dominant_tokens(batch)
-    num_completions = len(batch.lengths)
-    row_N = batch.per_token(np.arange(num_completions))
-    # by completion, then by falling entropy; lexsort is stable, so ties stay in order of position
-    order = np.lexsort((-batch.tokens["entropy"], row_N))
-    rank_N = np.empty(len(order), dtype=np.int64)
-    rank_N[order] = np.arange(len(order)) - batch.per_token(batch.offsets[:-1])
-    num_dominant_R = np.bincount(row_N[dominant_N], minlength=num_completions)
-    both_N = dominant_N & (rank_N < batch.per_token(num_dominant_R))
-    num_both_R = np.bincount(row_N[both_N], minlength=num_completions)
+    num_dominant_R = batch.count(dominant_N)
+    falling_N = _falling_order(batch.tokens["entropy"])
+    cut_R, left_R = _cuts(batch, falling_N, num_dominant_R)
+    cut_N = batch.per_token(cut_R)
+    num_both_R = batch.count(dominant_N & (falling_N < cut_N))
+    num_both_R += _first_ties(batch, dominant_N, falling_N == cut_N, left_R)
     chance_R = safe_ratio(num_dominant_R.astype(float), batch.lengths.astype(float))
     return safe_ratio(num_both_R.astype(float), num_dominant_R.astype(float)), chance_R
 
 
-def _rows(name: str, split: _Completions, resampler: Resampler) -> list[dict[str, object]]:
-    questions, local_R = np.unique(split.question_R, return_inverse=True)
-    number_Q = np.bincount(local_R).astype(float)
+def _falling_order(value_N: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Whole numbers in the opposite order of float32 values, from 0 to 2^32 - 1."""
+    # the bits of a float, read as a whole number, rise with it, and fall where the sign bit is set;
+    # adding 0 turns the zero of negative sign into the other
+    bits_N = (np.asarray(value_N, dtype=np.float32) + np.float32(0)).view(np.int32)
+    rising_N = np.where(bits_N < 0, bits_N ^ np.int32(0x7FFFFFFF), bits_N).astype(np.int64)
+    return np.int64(0x7FFFFFFF) - rising_N
 
-    def mean(value_R: np.ndarray) -> Interval:
-        sum_Q = np.bincount(local_R, weights=value_R)
-        return resampler.interval(lambda weight: (weight @ sum_Q) / (weight @ number_Q), questions)
 
-    median = resampler.interval(
-        lambda weight: weighted_quantile(split.overlap_R, weight, 0.5), split.question_R
-    )
-    histogram_QK = _question_histogram(split.overlap_R, local_R, _FINE_BINS)
+def _cuts(
+    batch: Batch, falling_N: Int[np.ndarray, " N"], number_R: Int[np.ndarray, " R"]
+) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " R"]]:
+    """The value of the last of the first `number` tokens in order, and how many of them have it."""
+    # one sort of whole numbers for all completions: the index above, the value below
+    sorted_N = falling_N + batch.per_token(np.arange(len(number_R)) << 32)
+    sorted_N.sort()
+    some_R = number_R > 0
+    cut_R, left_R = np.full(len(number_R), -1, dtype=np.int64), np.zeros_like(number_R)
+    first = batch.offsets[:-1][some_R]
+    last = sorted_N[first + number_R[some_R] - 1]
+    cut_R[some_R] = last & 0xFFFFFFFF
+    left_R[some_R] = number_R[some_R] - (np.searchsorted(sorted_N, last) - first)
+    return cut_R, left_R
+
+
+def _first_ties(
+    batch: Batch,
+    dominant_N: Bool[np.ndarray, " N"],
+    tied_N: Bool[np.ndarray, " N"],
+    left_R: Int[np.ndarray, " R"],
+) -> Int[np.ndarray, " R"]:
+    """Dominant ones among the first `left` tied tokens of each completion: the earlier wins."""
+    place = np.flatnonzero(tied_N)
+    row = np.searchsorted(batch.offsets, place, side="right") - 1
+    number_R = np.bincount(row, minlength=len(left_R))
+    nth = np.arange(len(place)) - np.repeat(np.cumsum(number_R) - number_R, number_R)
+    counted = dominant_N[place] & (nth < left_R[row])
+    first_R: np.ndarray = np.bincount(row[counted], minlength=len(left_R))
+    return first_R
+
+
+def _stratum_sums(
+    found: _Completions, stratum_R: Int[np.ndarray, " R"], num_strata: int
+) -> dict[str, Float[np.ndarray, "S ..."]]:
+    """Per stratum: completions, sums of overlap and of chance, completions by bin of overlap."""
+    # ratios of whole numbers lie on edges: a rounding error must not put them below
+    bin_R = np.minimum((found.overlap_R * _FINE_BINS + 1e-9).astype(np.int64), _FINE_BINS - 1)
+    cell_R = stratum_R * _FINE_BINS + bin_R
+    histogram = np.bincount(cell_R, minlength=num_strata * _FINE_BINS)
+    return {
+        "number": np.bincount(stratum_R, minlength=num_strata).astype(float),
+        "overlap": np.bincount(stratum_R, found.overlap_R, minlength=num_strata),
+        "chance": np.bincount(stratum_R, found.chance_R, minlength=num_strata),
+        "histogram": histogram.reshape(num_strata, _FINE_BINS).astype(np.float64),
+    }
+
+
+def _rows(
+    name: str,
+    split: _Completions,
+    chosen_S: Bool[np.ndarray, " S"],
+    sums: ResampledSums,
+    resampler: Resampler,
+) -> list[dict[str, object]]:
     kernel_KX = _kernel(split.bandwidth)
-    peak = resampler.interval(lambda weight: _mode(weight @ histogram_QK @ kernel_KX), questions)
+    (median,) = resampler.quantiles(split.overlap_R, split.question_R, [0.5])
+    peak = sums.interval(lambda drawn: _mode(drawn["histogram"] @ kernel_KX), chosen_S, of="number")
     overlap_unit = "share of the completion's dominant tokens"
+    num_questions = len(np.unique(split.question_R))
     return [
-        summary_row(quantity, name, unit, interval, num_questions=len(questions))
+        summary_row(quantity, name, unit, interval, num_questions=num_questions)
         for quantity, unit, interval in (
             ("median_overlap", overlap_unit, median),
-            ("mean_overlap", overlap_unit, mean(split.overlap_R)),
+            ("mean_overlap", overlap_unit, sums.ratio("overlap", "number", chosen_S)),
             ("peak_overlap", overlap_unit, peak),
-            ("mean_chance", "share of the completion's tokens", mean(split.chance_R)),
+            (
+                "mean_chance",
+                "share of the completion's tokens",
+                sums.ratio("chance", "number", chosen_S),
+            ),
         )
     ]
 
@@ -189,23 +243,15 @@ def _kernel(bandwidth: float) -> Float[np.ndarray, "K X"]:
     return gaussian_weights(_GRID, center, bandwidth, reflect_at=(0.0, 1.0))
 
 
-def _question_histogram(
-    overlap_R: Float[np.ndarray, " R"], local_R: Int[np.ndarray, " R"], bins: int
-) -> Float[np.ndarray, "Q K"]:
-    """How many completions of each question lie in each of the equal bins of [0, 1]."""
-    # ratios of whole numbers lie on edges: a rounding error must not put them below
-    bin_R = np.minimum((overlap_R * bins + 1e-9).astype(np.int64), bins - 1)
-    num_questions = int(local_R.max()) + 1
-    count = np.bincount(local_R * bins + bin_R, minlength=num_questions * bins)
-    table: np.ndarray = count.reshape(num_questions, bins).astype(np.float64)
-    return table
-
-
 def _curves(
-    chosen: dict[str, _Completions], drawn: str, resampler: Resampler
+    chosen: dict[str, _Completions],
+    drawn: str,
+    splits: dict[str, Bool[np.ndarray, " S"]],
+    sums: ResampledSums,
 ) -> dict[str, pd.DataFrame]:
     left = np.arange(_DRAWN_BINS) / _DRAWN_BINS
     bars = {"left": left, "right": left + 1 / _DRAWN_BINS}
+    coarse_KX = _DRAWN_BINS * np.eye(_DRAWN_BINS).repeat(_FINE_BINS // _DRAWN_BINS, axis=0)
     tables: dict[str, list[pd.DataFrame]] = {"density": [], "histogram": []}
     suffix = drawn.removeprefix("all")
     for name in ("all", "correct", "incorrect"):
@@ -213,25 +259,23 @@ def _curves(
         if not len(split.overlap_R):
             continue
         kernels = {
-            "density": (_FINE_BINS, _kernel(split.bandwidth), {"overlap": _GRID}),
-            "histogram": (_DRAWN_BINS, _DRAWN_BINS * np.eye(_DRAWN_BINS), bars),
+            "density": (_kernel(split.bandwidth), {"overlap": _GRID}),
+            "histogram": (coarse_KX, bars),
         }
-        for curve, (bins, kernel_KX, columns) in kernels.items():
-            value, low, high = _density_band(split, bins, kernel_KX, resampler)
+        for curve, (kernel_KX, columns) in kernels.items():
+            value, low, high = _density_band(sums, splits[name + suffix], kernel_KX)
             table = {"split": name, **columns, "density": value, "low": low, "high": high}
             tables[curve].append(pd.DataFrame(table))
     return {curve: pd.concat(parts, ignore_index=True) for curve, parts in tables.items()}
 
 
 def _density_band(
-    split: _Completions, bins: int, kernel_KX: Float[np.ndarray, "K X"], resampler: Resampler
+    sums: ResampledSums, chosen_S: Bool[np.ndarray, " S"], kernel_KX: Float[np.ndarray, "K X"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    questions, local_R = np.unique(split.question_R, return_inverse=True)
-    smooth_QX = _question_histogram(split.overlap_R, local_R, bins) @ kernel_KX
-    number_Q = np.bincount(local_R).astype(float)
-    return resampler.band(
-        lambda weight: safe_ratio(weight @ smooth_QX, (weight @ number_Q)[:, None]), questions
-    )
+    def density(drawn: Drawn) -> Float[np.ndarray, "C X"]:
+        return safe_ratio(drawn["histogram"] @ kernel_KX, drawn["number"][:, None])
+
+    return sums.band(density, chosen_S, of="number")
 
 
 def _outside_table(num_drawn: int, num_apart: int, num_none: int) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.word_counts import MATCHING, count_words, unique_words
-from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
+from thr_probe.core.stats import Interval, bootstrap_ratios, question_weights
 from thr_probe.errors import UsageError
 from thr_probe.traces.reader import Run
 
@@ -47,11 +47,15 @@ class _Rates:
     scale: float
     unit: str
 
-    def of(self, numerator: str | int, denominator: str, split: str) -> Interval:
-        """Ratio of sums over questions with its interval."""
+    def of(self, numerators: Sequence[str | int], denominator: str, split: str) -> list[Interval]:
+        """Ratios of sums over questions, each with its interval."""
         part = self.by_split[split]
         scale = self.scale if denominator == self.length else 1.0
-        return bootstrap_ratio(part[numerator] * scale, part[denominator], self.weights_BP)
+        return bootstrap_ratios(
+            part[list(numerators)].to_numpy(dtype=np.float64) * scale,
+            part[[denominator]].to_numpy(dtype=np.float64),
+            self.weights_BP,
+        )
 
     def num_questions(self, split: str) -> int:
         """Questions with a completion in the split."""
@@ -97,7 +101,7 @@ def reflection_ratio(
             quantity,
             split,
             unit_name,
-            rates.of(numerator, denominator, split),
+            rates.of([numerator], denominator, split)[0],
             num_questions=rates.num_questions(split),
         )
         for quantity, numerator, denominator, unit_name in (
@@ -125,7 +129,7 @@ def _rates(counts: pd.DataFrame, seed: int) -> _Rates:
         for chosen in (is_correct, ~is_correct)
     )
     by_split = {"all": correct + incorrect, "correct": correct, "incorrect": incorrect}
-    weights_BP = question_weights(len(questions), seed=seed)
+    weights_BP = question_weights(len(questions), seed=seed, dtype=np.int16)
     if counts["without_ids"].sum():
         return _Rates(by_split, weights_BP, "text_words", 1000.0, "matches per 1,000 words")
     return _Rates(by_split, weights_BP, "tokens", 1.0, "matches per token")
@@ -141,9 +145,10 @@ def _word_curve(rates: _Rates, words: Sequence[str]) -> pd.DataFrame:
     """Every word's rate in every split; the most frequent word first, ties in the list's order."""
     total = {place: int(rates.by_split["all"][place].sum()) for place in range(len(words))}
     rows = []
+    of_split = {split: rates.of(list(total), rates.length, split) for split in SPLITS}
     for place in sorted(total, key=lambda place: -total[place]):
         for split in SPLITS:
-            rate = rates.of(place, rates.length, split)
+            rate = of_split[split][place]
             count = int(rates.by_split[split][place].sum())
             rows.append((words[place], split, count, rate.value, rate.low, rate.high))
     return pd.DataFrame(rows, columns=["word", "split", "count", "value", "low", "high"])

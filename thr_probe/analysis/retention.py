@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from thr_probe.analysis.captions import retention_caption
 from thr_probe.analysis.histograms import dominant_tokens
-from thr_probe.analysis.resampling import Resampler, safe_ratio, weighted_quantile
+from thr_probe.analysis.resampling import ResampledSums, Resampler, safe_ratio
 from thr_probe.analysis.result import (
     SUMMARY_COLUMNS,
     Analysis,
@@ -41,6 +41,15 @@ class _Totals:
     tokens_G: Float[np.ndarray, " groups"]
     dominant_G: Float[np.ndarray, " groups"]
 
+    def columns(self) -> dict[str, Float[np.ndarray, " S"]]:
+        """Those of the strata, for the resampling."""
+        return {
+            "tokens": self.tokens_S,
+            "dominant": self.dominant_S,
+            "completions": self.completions_S,
+            "share": self.share_S,
+        }
+
 
 def tokens_retained(
     run: Run, *, groups: str = "mixed", seed: int = 0, score_id: str | None = None
@@ -68,11 +77,12 @@ def tokens_retained(
     if reason is not None:
         return empty_analysis("retention", reason, stream.facts())
     resampler = Resampler(stream.strata, stream.num_questions, seed=seed)
+    sums = resampler.sums(totals.columns())
     rows = [
         row
         for name, chosen_S in stream.strata.splits().items()
         if chosen_S.any()
-        for row in _rows(name, chosen_S, totals, resampler)
+        for row in _rows(name, chosen_S, totals, sums, resampler)
     ]
     rows += _step_rows(stream, totals, resampler)
     summary = summary_table(rows)
@@ -96,8 +106,7 @@ def _collect(stream: CompletionStream) -> _Totals:
     columns = ("group", "stratum", "tokens", "dominant")
     parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, dtype=np.int64)] for name in columns}
     for batch in stream:
-        row_N = batch.per_token(np.arange(len(batch.lengths)))
-        dominant_R = np.bincount(row_N[dominant_tokens(batch)], minlength=len(batch.lengths))
+        dominant_R = batch.count(dominant_tokens(batch))
         found = (batch.group_R, batch.stratum_R, batch.lengths, dominant_R)
         for name, value_R in zip(columns, found, strict=True):
             parts[name].append(value_R)
@@ -118,20 +127,20 @@ def _collect(stream: CompletionStream) -> _Totals:
 
 
 def _rows(
-    name: str, chosen_S: Bool[np.ndarray, " S"], totals: _Totals, resampler: Resampler
+    name: str,
+    chosen_S: Bool[np.ndarray, " S"],
+    totals: _Totals,
+    sums: ResampledSums,
+    resampler: Resampler,
 ) -> Iterator[dict[str, object]]:
     share_Q, questions = _question_shares(chosen_S, totals, resampler)
     num_questions = len(questions)
-    micro = resampler.ratio(totals.dominant_S, totals.tokens_S, chosen_S)
+    micro = sums.ratio("dominant", "tokens", chosen_S)
     yield summary_row("retained_share", name, _TOKEN_UNIT, micro, num_questions=num_questions)
-    mean = resampler.ratio(totals.share_S, totals.completions_S, chosen_S)
+    mean = sums.ratio("share", "completions", chosen_S)
     yield summary_row("retained_mean", name, _MEAN_UNIT, mean, num_questions=num_questions)
-    for quantile, share in _QUANTILES.items():
-
-        def statistic(weight_CQ: np.ndarray, share: float = share) -> np.ndarray:
-            return weighted_quantile(share_Q, weight_CQ, share)
-
-        interval = resampler.interval(statistic, questions)
+    intervals = resampler.quantiles(share_Q, questions, list(_QUANTILES.values()))
+    for quantile, interval in zip(_QUANTILES, intervals, strict=True):
         quantity = f"retained_{quantile}"
         yield summary_row(quantity, name, _QUESTION_UNIT, interval, num_questions=num_questions)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
+from numpy.typing import DTypeLike
 
 from thr_probe.analysis.result import counted
 from thr_probe.errors import DataError, UsageError
@@ -26,6 +27,8 @@ _REASONS = {
     "all_correct": "with only correct completions",
     "tau_nonpositive": "with a threshold of 0 or below",
 }
+
+_Key = tuple[int | None, str]
 
 _KEY_COLUMNS = ("step", "prompt_id", "correct", "q", "tau")
 
@@ -53,6 +56,22 @@ class Batch:
     def per_token(self, value_R: Shaped[np.ndarray, " R"]) -> Shaped[np.ndarray, " N"]:
         """A value per completion, repeated for each of its tokens."""
         return np.repeat(value_R, self.lengths)
+
+    def count(self, chosen_N: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " R"]:
+        """How many of each completion's tokens are chosen."""
+        number_R: np.ndarray = self.sum(chosen_N.view(np.uint8), dtype=np.int64)
+        return number_R
+
+    def sum(
+        self, value_N: Shaped[np.ndarray, " N"], *, dtype: DTypeLike = np.float64
+    ) -> Shaped[np.ndarray, " R"]:
+        """The sum over each completion's tokens."""
+        total_R = np.zeros(len(self.lengths), dtype=dtype)
+        # reduceat gives an empty run the value that follows it
+        some_R = self.lengths > 0
+        if some_R.any():
+            total_R[some_R] = np.add.reduceat(value_N, self.offsets[:-1][some_R], dtype=dtype)
+        return total_R
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +128,11 @@ class CompletionStream:
 
     def _forget(self) -> None:
         self._questions: dict[str, int] = {}
-        self._groups: dict[tuple[int | None, str], int] = {}
+        self._groups: dict[_Key, int] = {}
         self._strata: dict[tuple[int, bool, bool], int] = {}
+        self._question_of_group: list[int] = []
         self._tau: list[float] = []
-        self._excluded: dict[str, set[tuple[int | None, str]]] = {name: set() for name in _REASONS}
+        self._excluded: dict[str, set[_Key]] = {name: set() for name in _REASONS}
         self._num_excluded = dict.fromkeys(_REASONS, 0)
         self.num_completions = 0
         self._num_tau_nonpositive = 0
@@ -124,11 +144,15 @@ class CompletionStream:
             return
         columns = dict.fromkeys([*_KEY_COLUMNS, "thr", *self._token_columns])
         for table in self.run.iter_completions(list(columns), score_id=self.score_id):
-            kept = self._kept(table)
-            if kept.num_rows:
-                yield self._batch(kept)
+            keys, key_R = _row_keys(table)
+            kept_R = self._kept(table, keys, key_R)
+            if kept_R.any():
+                yield self._batch(table, kept_R, keys, key_R)
 
-    def _kept(self, table: pa.Table) -> pa.Table:
+    def _kept(
+        self, table: pa.Table, keys: Sequence[_Key], key_R: Int[np.ndarray, " R"]
+    ) -> Bool[np.ndarray, " R"]:
+        """Which completions are kept; counts the others by reason."""
         reason_R = np.zeros(table.num_rows, dtype=np.int64)  # 0 keeps, i is _REASONS[i - 1]
         if self._positive_tau:
             tau_R = table["tau"].to_numpy(zero_copy_only=False)
@@ -137,39 +161,73 @@ class CompletionStream:
             reason_R[table["q"].to_numpy() >= 1] = 2
         reason_R[table["thr"].is_null().to_numpy()] = 1
         for index, name in enumerate(_REASONS, start=1):
-            excluded = table.select(["step", "prompt_id"]).filter(pa.array(reason_R == index))
-            self._num_excluded[name] += excluded.num_rows
-            self._excluded[name].update(_group_keys(excluded))
-        return table.filter(pa.array(reason_R == 0))
+            excluded_R = reason_R == index
+            self._num_excluded[name] += int(excluded_R.sum())
+            self._excluded[name].update(keys[place] for place in np.unique(key_R[excluded_R]))
+        kept_R: np.ndarray = reason_R == 0
+        return kept_R
 
-    def _batch(self, table: pa.Table) -> Batch:
-        if table["tau"].null_count:
+    def _batch(
+        self,
+        table: pa.Table,
+        kept_R: Bool[np.ndarray, " rows"],
+        keys: Sequence[_Key],
+        key_R: Int[np.ndarray, " rows"],
+    ) -> Batch:
+        tau_R = table["tau"].to_numpy(zero_copy_only=False)[kept_R].astype(np.float32)
+        if np.isnan(tau_R).any():
             raise DataError(
                 f"{self.run.path}: score set {self.score_id}: column tau is null for "
-                f"{table['tau'].null_count} completions that have THR",
+                f"{int(np.isnan(tau_R).sum())} completions that have THR",
                 "score the run again",
             )
-        tau_R = table["tau"].to_numpy().astype(np.float32)
-        correct_R = np.asarray(table["correct"].to_pylist(), dtype=bool)
-        group_R = np.empty(table.num_rows, dtype=np.int64)
-        stratum_R = np.empty(table.num_rows, dtype=np.int64)
-        for row, key in enumerate(_group_keys(table)):
-            if key not in self._groups:
-                self._groups[key] = len(self._groups)
-                self._tau.append(float(tau_R[row]))
-            group_R[row] = self._groups[key]
-            question = self._questions.setdefault(key[1], len(self._questions))
-            stratum = (question, bool(tau_R[row] > 0), bool(correct_R[row]))
-            stratum_R[row] = self._strata.setdefault(stratum, len(self._strata))
+        correct_R = table["correct"].to_numpy()[kept_R]
+        group_R = self._group_index(keys, key_R[kept_R], tau_R)
+        stratum_R = self._stratum_index(group_R, tau_R, correct_R)
         tokens = {}
         for name in self._token_columns:
-            tokens[name], offsets = list_values(table[name])
-        self.num_completions += table.num_rows
+            tokens[name], offsets = kept_lists(table[name], kept_R)
+        self.num_completions += len(group_R)
         self._num_tau_nonpositive += int((tau_R <= 0).sum())
         self.num_tokens += int(offsets[-1])
         return Batch(
             group_R=group_R, stratum_R=stratum_R, tau_R=tau_R, offsets=offsets, tokens=tokens
         )
+
+    def _group_index(
+        self, keys: Sequence[_Key], key_R: Int[np.ndarray, " R"], tau_R: Float[np.ndarray, " R"]
+    ) -> Int[np.ndarray, " R"]:
+        """Index of each completion's group; new groups, and new questions, are added."""
+        index = np.empty(len(keys), dtype=np.int64)
+        _, first = np.unique(key_R, return_index=True)
+        for row in first.tolist():
+            place = key_R[row]
+            key = keys[place]
+            if key not in self._groups:
+                self._groups[key] = len(self._groups)
+                self._tau.append(float(tau_R[row]))
+                question = self._questions.setdefault(key[1], len(self._questions))
+                self._question_of_group.append(question)
+            index[place] = self._groups[key]
+        group_R: np.ndarray = index[key_R]
+        return group_R
+
+    def _stratum_index(
+        self,
+        group_R: Int[np.ndarray, " R"],
+        tau_R: Float[np.ndarray, " R"],
+        correct_R: Bool[np.ndarray, " R"],
+    ) -> Int[np.ndarray, " R"]:
+        """Index of each completion's stratum; new ones are added in order of appearance."""
+        code_R = 4 * group_R + 2 * (tau_R > 0) + correct_R
+        codes, first, local_R = np.unique(code_R, return_index=True, return_inverse=True)
+        index = np.empty(len(codes), dtype=np.int64)
+        for place in np.argsort(first):
+            group, flags = divmod(int(codes[place]), 4)
+            stratum = (self._question_of_group[group], flags >= 2, flags % 2 == 1)
+            index[place] = self._strata.setdefault(stratum, len(self._strata))
+        stratum_R: np.ndarray = index[local_R]
+        return stratum_R
 
     @property
     def num_questions(self) -> int:
@@ -189,7 +247,7 @@ class CompletionStream:
     @property
     def question_of_group(self) -> Int[np.ndarray, " groups"]:
         """The question of each kept group, by index."""
-        return np.asarray([self._questions[key[1]] for key in self._groups], dtype=np.int64)
+        return np.asarray(self._question_of_group, dtype=np.int64)
 
     @property
     def step_of_group(self) -> list[int | None]:
@@ -256,5 +314,31 @@ class CompletionStream:
         return f"Left out: {', '.join(parts)}." if parts else ""
 
 
-def _group_keys(table: pa.Table) -> list[tuple[int | None, str]]:
-    return list(zip(table["step"].to_pylist(), table["prompt_id"].to_pylist(), strict=True))
+def kept_lists(
+    column: pa.ChunkedArray, kept_R: Bool[np.ndarray, " R"]
+) -> tuple[Shaped[np.ndarray, " N"], Int[np.ndarray, " bounds"]]:
+    """The lists of some rows, end to end, and their offsets.
+
+    Rows are kept and left out by whole groups: a few slices are copied, none where all are kept.
+    """
+    values, offsets = list_values(column)
+    if kept_R.all():
+        return values, offsets
+    edges = np.flatnonzero(np.diff(kept_R, prepend=False, append=False)).reshape(-1, 2)
+    parts = [values[offsets[start] : offsets[stop]] for start, stop in edges]
+    kept_offsets = np.zeros(int(kept_R.sum()) + 1, dtype=np.int64)
+    np.cumsum(np.diff(offsets)[kept_R], out=kept_offsets[1:])
+    return np.concatenate(parts), kept_offsets
+
+
+def _row_keys(table: pa.Table) -> tuple[list[_Key], Int[np.ndarray, " R"]]:
+    """The runs of rows of one group: the key of each run, and the run of each row."""
+    columns = [table[name].combine_chunks() for name in ("step", "prompt_id")]
+    codes = [
+        column.dictionary_encode(null_encoding="encode").indices.to_numpy() for column in columns
+    ]
+    is_new_R = np.ones(table.num_rows, dtype=bool)
+    is_new_R[1:] = np.any([code_R[1:] != code_R[:-1] for code_R in codes], axis=0)
+    first = pa.array(np.flatnonzero(is_new_R))
+    steps, prompts = (column.take(first).to_pylist() for column in columns)
+    return list(zip(steps, prompts, strict=True)), np.cumsum(is_new_R) - 1

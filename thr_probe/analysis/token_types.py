@@ -54,11 +54,11 @@ class TokenTypes:
 
     def of(self, id_N: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
         """The type of every token; an id that tokens.parquet does not list is an error."""
-        type_N: np.ndarray = self.of_id_V[np.minimum(id_N, len(self.of_id_V) - 1)]
-        unlisted_N = type_N == _UNLISTED
-        if unlisted_N.any():
+        # the last entry answers for every id beyond the table
+        type_N: np.ndarray = self.of_id_V.take(id_N.astype(np.int64), mode="clip")
+        if len(type_N) and type_N.min() == _UNLISTED:
             raise DataError(
-                f"tokens.parquet: token id {int(id_N[unlisted_N][0])} is missing, "
+                f"tokens.parquet: token id {int(id_N[type_N == _UNLISTED][0])} is missing, "
                 "but it occurs in the rollouts",
                 "restore the file, or collect the run again",
             )
@@ -75,6 +75,8 @@ def token_types(tokens: pd.DataFrame, *, merge_case: bool = False) -> TokenTypes
     ids = tokens["token_id"].to_numpy()
     words = [token_type(text, merge_case=merge_case) for text in tokens["text"]]
     index, words_T = pd.factorize(np.asarray(words, dtype=object))
-    of_id_V = np.full(int(ids.max(initial=0)) + 2, _UNLISTED, dtype=np.int64)
+    # as small as the types allow, so that a large vocabulary stays in the processor's cache
+    dtype = np.min_scalar_type(min(-len(words_T), _UNLISTED))
+    of_id_V = np.full(int(ids.max(initial=0)) + 2, _UNLISTED, dtype=dtype)
     of_id_V[ids] = index
     return TokenTypes(words_T, of_id_V)

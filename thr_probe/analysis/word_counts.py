@@ -12,6 +12,14 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 
 from thr_probe.analysis.token_types import TOKENS_FILE, has_token_ids, strip_markers
+from thr_probe.analysis.word_search import (
+    PlainWords,
+    Texts,
+    count_pieces,
+    count_plain_words,
+    is_plain,
+    read_texts,
+)
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
@@ -22,7 +30,9 @@ MATCHING = {
 }
 """The units of counting, and what each counts."""
 
-Counter = Callable[[pa.Table], Int[np.ndarray, "R W"]]
+_TOTALS = ("completions", "reflecting", "matches", "tokens", "text_words", "without_ids")
+
+Counter = Callable[[pa.Table, Texts], Int[np.ndarray, "R W"]]
 """Counts every word (axis W) in every completion (axis R) of a table."""
 
 
@@ -97,31 +107,48 @@ def count_words(run: Run, words: Sequence[str], *, unit: str = "match") -> pd.Da
     """
     has_ids = any("token_ids" in part.columns for part in run.rollout_parts)
     columns = ["prompt_id", "correct", "text", *(["token_ids"] if has_ids else [])]
-    matches = _token_counter(run, words) if unit == "token" else _text_counter(words)
-    key = ["prompt_id", "correct"]
-    partial = [
-        _count_table(table, matches(table)).groupby(key, sort=False).sum()
-        for table in run.iter_completions(columns)
-    ]
-    if not partial:
+    count = _token_counter(run, words) if unit == "token" else _text_counter(words)
+    keys, totals = [], []
+    for table in run.iter_completions(columns):
+        if not table.num_rows:
+            continue
+        texts = read_texts(table["text"])
+        found = _by_question(table, _counts(table, texts, count(table, texts)))
+        keys.append(found[0])
+        totals.append(found[1])
+    if not keys:
         return pd.DataFrame()
-    counts: pd.DataFrame = pd.concat(partial).groupby(level=key, sort=False).sum()
+    frame = pd.DataFrame(np.concatenate(totals), columns=[*_TOTALS, *range(len(words))])
+    index = pa.concat_tables(keys).to_pandas()
+    counts: pd.DataFrame = frame.groupby([index["prompt_id"], index["correct"]], sort=False).sum()
     return counts
 
 
-def _count_table(table: pa.Table, matches_RW: Int[np.ndarray, "R W"]) -> pd.DataFrame:
-    frame: pd.DataFrame = table.select(["prompt_id", "correct"]).to_pandas()
+def _by_question(
+    table: pa.Table, value_RC: Int[np.ndarray, "R C"]
+) -> tuple[pa.Table, Int[np.ndarray, "K C"]]:
+    """Question and label of some rows, in order of appearance, and their sums."""
+    question_R = table["prompt_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    code_R = 2 * question_R.astype(np.int64) + table["correct"].to_numpy()
+    _, first, local_R = np.unique(code_R, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    total_KC = np.zeros((len(first), value_RC.shape[1]), dtype=np.int64)
+    np.add.at(total_KC, local_R, value_RC)
+    return table.select(["prompt_id", "correct"]).take(pa.array(first[order])), total_KC[order]
+
+
+def _counts(
+    table: pa.Table, texts: Texts, matches_RW: Int[np.ndarray, "R W"]
+) -> Int[np.ndarray, "R C"]:
+    """What is added up of each completion: `_TOTALS`, then the matches of each word."""
     total_R = matches_RW.sum(axis=1)
     lengths_R, has_ids_R = _lengths(table)
-    frame = frame.assign(
-        completions=1,
-        reflecting=(total_R > 0).astype(int),
-        matches=total_R,
-        tokens=lengths_R,
-        text_words=[len(text.split()) for text in table["text"].to_pylist()],
-        without_ids=(~has_ids_R).astype(int),
-    )
-    return pd.concat([frame, pd.DataFrame(matches_RW)], axis=1)
+    pieces_R, doubtful_R = count_pieces(texts)
+    for row in np.flatnonzero(doubtful_R):
+        pieces_R[row] = len(table["text"][row].as_py().split())
+    one_R = np.ones(table.num_rows, dtype=np.int64)
+    totals = (one_R, total_R > 0, total_R, lengths_R, pieces_R, ~has_ids_R)
+    return np.column_stack([*totals, matches_RW]).astype(np.int64)
 
 
 def _lengths(table: pa.Table) -> tuple[Int[np.ndarray, " R"], Bool[np.ndarray, " R"]]:
@@ -134,11 +161,17 @@ def _lengths(table: pa.Table) -> tuple[Int[np.ndarray, " R"], Bool[np.ndarray, "
 def _text_counter(words: Sequence[str]) -> Counter:
     place = {word: index for index, word in enumerate(words)}
     pattern = word_pattern(words)
+    plain = PlainWords(words) if is_plain(words) else None
 
-    def count(table: pa.Table) -> Int[np.ndarray, "R W"]:
-        matches_RW = np.zeros((table.num_rows, len(words)), dtype=np.int64)
-        for row, text in enumerate(table["text"].to_pylist()):
-            for match in pattern.findall(text.lower()):
+    def count(table: pa.Table, texts: Texts) -> Int[np.ndarray, "R W"]:
+        if plain is not None:
+            matches_RW, doubtful_R = count_plain_words(texts, plain)
+        else:
+            matches_RW = np.zeros((table.num_rows, len(words)), dtype=np.int64)
+            doubtful_R = np.ones(table.num_rows, dtype=bool)
+        for row in np.flatnonzero(doubtful_R):
+            matches_RW[row] = 0
+            for match in pattern.findall(table["text"][row].as_py().lower()):
                 matches_RW[row, place[" ".join(match.split())]] += 1
         return matches_RW
 
@@ -163,7 +196,7 @@ def _token_counter(run: Run, words: Sequence[str]) -> Counter:
     for token_id, text in zip(tokens["token_id"], tokens["text"], strict=True):
         place_of_id_V[token_id] = place.get(strip_markers(text).lower(), -1)
 
-    def count(table: pa.Table) -> Int[np.ndarray, "R W"]:
+    def count(table: pa.Table, _texts: Texts) -> Int[np.ndarray, "R W"]:
         id_N, offsets = list_values(table["token_ids"])
         row_N = np.repeat(np.arange(table.num_rows), np.diff(offsets))
         place_N = place_of_id_V[np.minimum(id_N, len(place_of_id_V) - 1)]

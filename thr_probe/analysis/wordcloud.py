@@ -19,7 +19,7 @@ from thr_probe.analysis.result import (
     summary_row,
     summary_table,
 )
-from thr_probe.analysis.stream import GROUPS, CompletionStream
+from thr_probe.analysis.stream import GROUPS, Batch, CompletionStream
 from thr_probe.analysis.token_types import TOKENS_FILE, TokenTypes, has_token_ids, token_types
 from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
 from thr_probe.errors import DataError, UsageError
@@ -57,9 +57,16 @@ class WordcloudOptions:
 class _Tokens:
     """The tokens of some kept completions, end to end."""
 
-    question_N: Int[np.ndarray, " N"]
+    batch: Batch
+    question_R: Int[np.ndarray, " R"]
     type_N: Int[np.ndarray, " N"]
     thr_N: Float[np.ndarray, " N"]
+
+    def question(self, place: Int[np.ndarray, " places"]) -> Int[np.ndarray, " places"]:
+        """The question of some tokens."""
+        row = np.searchsorted(self.batch.offsets, place, side="right") - 1
+        question: np.ndarray = self.question_R[row]
+        return question
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ def thr_wordcloud(
     if reason is not None:
         return empty_analysis("wordcloud", reason, facts)
     sums = _sums(stream, types, ranked["type"].to_numpy())
-    weights_BP = question_weights(stream.num_questions, seed=options.seed)
+    weights_BP = question_weights(stream.num_questions, seed=options.seed, dtype=np.int16)
     ranked = _with_intervals(ranked, sums, weights_BP)
     summary = _summary(ranked, sums, weights_BP)
     return Analysis(
@@ -136,7 +143,8 @@ def _tokens(stream: CompletionStream, types: TokenTypes) -> Iterator[_Tokens]:
                 "restore the rollouts from a copy of the run",
             )
         yield _Tokens(
-            question_N=batch.per_token(stream.question_of_group[batch.group_R]),
+            batch=batch,
+            question_R=stream.question_of_group[batch.group_R],
             type_N=types.of(id_N),
             thr_N=thr_N.astype(np.float64),
         )
@@ -145,15 +153,16 @@ def _tokens(stream: CompletionStream, types: TokenTypes) -> Iterator[_Tokens]:
 def _totals(stream: CompletionStream, types: TokenTypes) -> pd.DataFrame:
     """Sums per token type over the whole trace."""
     num_types = len(types.words_T)
-    count_T = np.zeros(num_types, dtype=np.int64)
-    thr_T, mass_T = np.zeros(num_types), np.zeros(num_types)
+    # a first entry for type -1, tokens without a letter
+    count_T = np.zeros(num_types + 1, dtype=np.int64)
+    thr_T, mass_T = np.zeros(num_types + 1), np.zeros(num_types + 1)
     for tokens in _tokens(stream, types):
-        spelled_N = tokens.type_N >= 0
-        type_N, thr_N = tokens.type_N[spelled_N], tokens.thr_N[spelled_N]
-        count_T += np.bincount(type_N, minlength=num_types)
-        thr_T += np.bincount(type_N, thr_N, minlength=num_types)
-        mass_T += np.bincount(type_N, np.abs(thr_N), minlength=num_types)
-    return pd.DataFrame({"token": types.words_T, "count": count_T, "thr": thr_T, "mass": mass_T})
+        type_N = tokens.type_N.astype(np.int64) + 1
+        count_T += np.bincount(type_N, minlength=num_types + 1)
+        thr_T += np.bincount(type_N, tokens.thr_N, minlength=num_types + 1)
+        mass_T += np.bincount(type_N, np.abs(tokens.thr_N), minlength=num_types + 1)
+    columns = {"count": count_T[1:], "thr": thr_T[1:], "mass": mass_T[1:]}
+    return pd.DataFrame({"token": types.words_T, **columns})
 
 
 def _ranked(totals: pd.DataFrame, options: WordcloudOptions) -> pd.DataFrame:
@@ -181,14 +190,15 @@ def _sums(
     per_cell = np.zeros((3, num_questions * num_ranked))
     per_question = np.zeros((2, num_questions))
     for tokens in _tokens(stream, types):
-        slot_N = slot_T[tokens.type_N]
-        shown_N = slot_N >= 0
-        cell_N = (tokens.question_N * num_ranked + slot_N)[shown_N]
-        one_N, size_N = np.ones(len(slot_N)), np.abs(tokens.thr_N)
-        for row, value_N in enumerate((one_N, tokens.thr_N, size_N)):
-            per_cell[row] += np.bincount(cell_N, value_N[shown_N], minlength=per_cell.shape[1])
-        for row, value_N in enumerate((one_N, size_N)):
-            per_question[row] += np.bincount(tokens.question_N, value_N, minlength=num_questions)
+        slot_N = slot_T.take(tokens.type_N, mode="wrap")
+        shown = np.flatnonzero(slot_N >= 0)
+        question, thr = tokens.question(shown), tokens.thr_N[shown]
+        cell = question * num_ranked + slot_N[shown]
+        size_R = tokens.batch.sum(np.abs(tokens.thr_N))
+        for row, value in enumerate((np.ones(len(shown)), thr, np.abs(thr))):
+            np.add.at(per_cell[row], cell, value)
+        for row, value_R in enumerate((tokens.batch.lengths, size_R)):
+            np.add.at(per_question[row], tokens.question_R, value_R)
     count_PS, thr_PS, mass_PS = per_cell.reshape(3, num_questions, num_ranked)
     return _Sums(count_PS, thr_PS, mass_PS, per_question[0], per_question[1])
 

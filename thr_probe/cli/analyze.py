@@ -36,6 +36,19 @@ GroupsOption = Annotated[
     str,
     typer.Option("--groups", help="mixed: right and wrong completions; has-correct: all with THR."),
 ]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(help="Folders of training runs.", metavar="RUN...", show_default=False),
+]
+RunsOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder of the files.",
+        show_default="RUN/analysis of a single run, ./analysis of several",
+    ),
+]
 VenueOption = Annotated[
     str, typer.Option("--venue", help="Width: neurips, iclr, icml, icml-wide, acl, acl-wide.")
 ]
@@ -151,6 +164,47 @@ def passk_command(
     _analyze("passk", run, out, format, venue, seed=seed, ks=k or None, by=by)
 
 
+@analyze_app.command("curves")
+def curves_command(
+    runs: RunsArgument,
+    out: RunsOutOption = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            "--smooth", help="Also the running mean over so many steps.", show_default="none"
+        ),
+    ] = None,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Reward, validation, length, entropy, retention along training (Figures 6, 11 and 12)."""
+    from thr_probe.analysis.curves import run_rows
+
+    analysis = _analyze_training("curves", runs, out, venue, smooth=smooth)
+    print_rows(run_rows(analysis), format)
+
+
+@analyze_app.command("timing")
+def timing_command(
+    runs: RunsArgument,
+    out: RunsOutOption = None,
+    skip_steps: Annotated[
+        int, typer.Option("--skip-steps", help="Leave out that many first steps.")
+    ] = 0,
+    unit: Annotated[
+        str, typer.Option("--unit", help="Of the printed table: seconds, or percent of the total.")
+    ] = "seconds",
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """Mean seconds per training step of every module (Table 10)."""
+    from thr_probe.analysis.timing import check_unit, timing_rows
+
+    check_unit(unit)
+    analysis = _analyze_training("timing", runs, out, venue, skip_steps=skip_steps)
+    print_rows(timing_rows(analysis, unit=unit), format)
+
+
 @analyze_app.command("all")
 def all_command(
     run: RunArgument,
@@ -212,9 +266,27 @@ def _analyze(
     analysis, paths = analyze(
         name, opened, folder, venue=venue, command=quoted(command_line()), **options
     )
+    print_rows(_result(analysis), printed)
+    _tell(analysis, paths)
+
+
+def _analyze_training(
+    name: str, runs: list[Path], out: Path | None, venue: str, **options: Any
+) -> Analysis:
+    """Compute and save; tells on stderr where the files are, and leaves the result to print."""
+    from thr_probe.gallery import analyze_training
+
+    folder = out or (default_folder(runs[0], None) if len(runs) == 1 else Path("analysis"))
+    analysis, paths = analyze_training(
+        name, runs, folder, venue=venue, command=quoted(command_line()), **options
+    )
+    _tell(analysis, paths)
+    return analysis
+
+
+def _tell(analysis: Analysis, paths: list[Path]) -> None:
     if analysis.empty_reason:
         stderr().print(f"nothing to draw: {analysis.empty_reason}")
-    print_rows(_result(analysis), printed)
     for path in paths:
         stderr().print(str(path))
 

@@ -53,7 +53,7 @@ def collect_command(
     format: FormatOption = Format.HUMAN,
     **flags: Any,
 ) -> None:
-    """Sample completions, verify them, compute THR, and write the trace.
+    """Sample completions, verify them, compute THR (unless --no-score), and write the trace.
 
     Without --model and --dataset it runs the lab: a small policy and problems that come with the
     package. An interrupted run is continued with --resume; nothing is overwritten silently.
@@ -174,7 +174,8 @@ def _print_run(out: Path, style: Format) -> None:
         f"verifier {ending}": endings[ending] for ending in ("timeout", "error") if endings[ending]
     }
     print_rows([row], style)
-    stderr().print(f"next: {quoted(['thr-probe', 'analyze', 'all', str(out)])}")
+    analysis = "all" if run.score_ids else "passk"  # what needs no THR
+    stderr().print(f"next: {quoted(['thr-probe', 'analyze', analysis, str(out)])}")
     if endings["error"]:
         raise IncompleteError(
             f"the verifier failed on {endings['error']} of {completions} completions",

@@ -49,7 +49,7 @@ def _parameter(item: Field[Any], wanted: type) -> inspect.Parameter:
     names = [f"{flag}/--no-{flag[2:]}"] if wanted is bool else [flag]
     meaning = item.metadata["help"]
     # typer would show the default of the flag, which is None: the config decides
-    if wanted is not bool and item.default is not None:
+    if wanted is not bool and item.default not in {None, ""}:
         meaning = f"{meaning} Default: {item.default}."
     option = typer.Option(
         *names,

@@ -8,13 +8,17 @@ Shapes: N completion tokens of a group, packed; C tokens of one chunk; V vocabul
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thr_probe.errors import DataError
+
+BLOCK_ENTRIES = {"cpu": 2**18, "cuda": 2**27}
+"""Logits that are worked on at once: on a CPU what its cache holds, so that they are fetched from
+memory once; on a GPU what keeps it busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,31 @@ class HeadPass:
     """log pi of the token that was sampled, nats, at the head's temperature."""
     entropy_N: Float[Tensor, " N"]
     """Entropy of pi, nats, at the head's temperature."""
+    normalizer_N: Float[Tensor, " N"]
+    """log sum_v exp(l_v / T): what turns a logit into a log-probability."""
+    outside: Outside | None = None
+    """What lies outside the columns that were set apart, where there were any."""
+
+    def of_rows(self, rows: Int[Tensor, " R"]) -> HeadPass:
+        """The same of some of the tokens; the influence stays that of all."""
+        outside = self.outside
+        if outside is not None:
+            outside = replace(outside, mass_N=outside.mass_N[rows])
+        return HeadPass(
+            self.logprob_N[rows], self.entropy_N[rows], self.normalizer_N[rows], outside
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The vocabulary outside of a set of columns, as one pass sees it on its way."""
+
+    columns_K: Int[Tensor, " K"]
+    """The ids that were set apart, ascending."""
+    mass_N: Float[Tensor, " N"]
+    """sum of pi over the other ids, of every token; summed, not taken from 1."""
+    influence_V: Float[Tensor, " V"]
+    """sum_k weight_k pi_k of every other id; 0 at those that were set apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +124,41 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 
 def distribution(hidden_CD: Float[Tensor, "C D"], head: Head) -> Distribution:
     """pi and J of one chunk of states; `head.weight_VD` already has the accumulation dtype."""
-    logits_CV = (hidden_CD.to(head.weight_VD.dtype) @ head.weight_VD.T).mul_(head.scale)
-    if head.bias_V is not None:
-        logits_CV += head.bias_V.to(logits_CV.dtype)
+    logits_CV, slope = logits_and_slope(hidden_CD, head)
+    return Distribution(torch.log_softmax(logits_CV, dim=1), slope)
+
+
+def logits_and_slope(
+    hidden_CD: Float[Tensor, "C D"], head: Head
+) -> tuple[Float[Tensor, "C V"], float | Float[Tensor, "C V"]]:
+    """l / T, differentiable, and J = d(l / T) / d(W h), one number where nothing soft-caps."""
+    logits_CV = uncapped_logits(hidden_CD, head)
     slope: float | Tensor = head.scale / head.temperature
     if head.softcap is not None:
         argument_CV = logits_CV / head.softcap
         # 1 - tanh^2 has no correct digit where the cap saturates; 1 / cosh^2 keeps them all
         slope = slope / torch.cosh(argument_CV).square()
-        logits_CV = torch.tanh(argument_CV).mul_(head.softcap)
-    return Distribution(torch.log_softmax(logits_CV / head.temperature, dim=1), slope)
+        # not in place: the backward pass of tanh needs its value
+        logits_CV = torch.tanh(argument_CV) * head.softcap
+    return (logits_CV if head.temperature == 1 else logits_CV / head.temperature), slope
+
+
+def uncapped_logits(hidden_CD: Float[Tensor, "C D"], head: Head) -> Float[Tensor, "C V"]:
+    """z = scale * W h + bias; `head.weight_VD` already has the accumulation dtype."""
+    logits_CV = hidden_CD.to(head.weight_VD.dtype) @ head.weight_VD.T
+    if head.scale != 1:
+        logits_CV *= head.scale
+    if head.bias_V is not None:
+        logits_CV += head.bias_V.to(logits_CV.dtype)
+    return logits_CV
+
+
+def logits(hidden_CD: Float[Tensor, "C D"], head: Head) -> Float[Tensor, "C V"]:
+    """l / T, in one matrix of its own; without gradients."""
+    logits_CV = uncapped_logits(hidden_CD, head)
+    if head.softcap is not None:
+        logits_CV.div_(head.softcap).tanh_().mul_(head.softcap)
+    return logits_CV if head.temperature == 1 else logits_CV.div_(head.temperature)
 
 
 def in_accumulation_dtype(head: Head, dtype: torch.dtype) -> Head:
@@ -154,14 +208,21 @@ def head_pass(
     head: Head,
     *,
     chunk_size: int = 1024,
+    apart_K: Int[Tensor, " K"] | None = None,
+    weight_N: Float[Tensor, " N"] | None = None,
 ) -> HeadPass:
     """Log-probability and entropy of every completion token, `chunk_size` rows of logits at a time.
+
+    The one pass over the whole vocabulary that collecting, scoring and training make. Where columns
+    are set apart, it also tells what the restricted routes of THR need to know of all the others.
 
     Args:
         hidden_ND: input of the unembedding at the position that predicts each token.
         token_ids_N: the sampled tokens.
         head: the policy's head.
-        chunk_size: tokens per chunk; peak memory is a few chunk_size x V matrices.
+        chunk_size: tokens per chunk; peak memory is one chunk_size x V matrix and a small block.
+        apart_K: distinct ids to set apart from the rest, or None.
+        weight_N: of each token in `Outside.influence_V`; needed with `apart_K`.
 
     Raises:
         DataError: sizes or ids that do not fit the head.
@@ -170,9 +231,39 @@ def head_pass(
     dtype = accumulation_dtype(hidden_ND)
     head = in_accumulation_dtype(head, dtype)
     logprob_N = hidden_ND.new_empty(len(token_ids_N), dtype=dtype)
-    entropy_N = torch.empty_like(logprob_N)
+    entropy_N, normalizer_N = torch.empty_like(logprob_N), torch.empty_like(logprob_N)
+    outside = None
+    if apart_K is not None and weight_N is not None:
+        influence_V = head.weight_VD.new_zeros(len(head.weight_VD))
+        outside = Outside(apart_K, torch.empty_like(logprob_N), influence_V)
     for chunk in chunks(len(token_ids_N), chunk_size):
-        logprob_CV = distribution(hidden_ND[chunk], head).logprob_CV
-        logprob_N[chunk] = logprob_CV.gather(1, token_ids_N[chunk, None].long())[:, 0]
-        entropy_N[chunk] = -(logprob_CV.exp() * logprob_CV).sum(dim=1)
-    return HeadPass(logprob_N, entropy_N)
+        logits_CV = logits(hidden_ND[chunk], head)
+        for block in chunks(len(logits_CV), _block_rows(logits_CV)):
+            rows = slice(chunk.start + block.start, chunk.start + block.stop)
+            read = _read_block(logits_CV[block], token_ids_N[rows].long())
+            logprob_N[rows], entropy_N[rows], normalizer_N[rows], odds_BV, total_B = read
+            if outside is not None and weight_N is not None:
+                odds_BV.index_fill_(1, outside.columns_K, 0.0)
+                torch.div(odds_BV.sum(dim=1), total_B, out=outside.mass_N[rows])
+                outside.influence_V.addmv_(odds_BV.T, weight_N[rows].to(dtype) / total_B)
+        del logits_CV  # else two chunks are held while the next is formed
+    return HeadPass(logprob_N, entropy_N, normalizer_N, outside)
+
+
+def _block_rows(logits_CV: Float[Tensor, "C V"]) -> int:
+    entries = BLOCK_ENTRIES.get(logits_CV.device.type, BLOCK_ENTRIES["cuda"])
+    return max(1, entries // logits_CV.shape[1])
+
+
+def _read_block(
+    logits_BV: Float[Tensor, "B V"], token_ids_B: Int[Tensor, " B"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """log pi(y), entropy, log normaliser, exp(l - max) and its sum; `logits_BV` is used up."""
+    top_B1 = logits_BV.amax(dim=1, keepdim=True)
+    logits_BV -= top_B1
+    odds_BV = logits_BV.exp()
+    total_B = odds_BV.sum(dim=1)
+    log_total_B = total_B.log()
+    logprob_B = logits_BV.gather(1, token_ids_B[:, None])[:, 0] - log_total_B
+    entropy_B = log_total_B - torch.linalg.vecdot(odds_BV, logits_BV) / total_B
+    return logprob_B, entropy_B, top_B1[:, 0] + log_total_B, odds_BV, total_B

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, DTypeLike
 
 from thr_probe.errors import UsageError
+
+_CHUNK_CELLS = 500_000  # of weights held in float64 at once: 4 MB, which stays in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class Interval:
 
 
 def question_weights(
-    num_questions: int, *, seed: int = 0, num_resamples: int = 2000
+    num_questions: int, *, seed: int = 0, num_resamples: int = 2000, dtype: DTypeLike = np.int64
 ) -> Int[np.ndarray, "B P"]:
     """How often each question is drawn in each bootstrap resample (Efron 1979): multinomial counts.
 
@@ -32,6 +34,7 @@ def question_weights(
         num_questions: P, the questions of the data, at least 1.
         seed: at least 0, seeds a generator of its own; equal seeds give equal weights.
         num_resamples: B, the resamples.
+        dtype: of the counts, which are about 1: int16 takes a quarter of the memory.
 
     Returns:
         weights_BP, every row summing to P.
@@ -43,7 +46,29 @@ def question_weights(
         raise UsageError(f"seed must not be negative, got {seed}")
     rng = np.random.default_rng(seed)
     share_P = np.full(num_questions, 1.0 / num_questions)
-    return rng.multinomial(num_questions, share_P, size=num_resamples)
+    weights_BP = np.empty((num_resamples, num_questions), dtype=dtype)
+    rows = max(1, _CHUNK_CELLS // num_questions)
+    for start in range(0, num_resamples, rows):
+        part = weights_BP[start : start + rows]
+        part[:] = rng.multinomial(num_questions, share_P, size=len(part))
+    return weights_BP
+
+
+def resampled_sums(
+    weights_BP: Int[np.ndarray, "B P"], value_PM: Float[np.ndarray, "P M"]
+) -> Float[np.ndarray, "B M"]:
+    """The sum of each column in every resample, some resamples at a time.
+
+    Args:
+        weights_BP: of `question_weights`.
+        value_PM: M numbers of each question.
+    """
+    rows = max(1, _CHUNK_CELLS // max(weights_BP.shape[1], 1))
+    parts = [
+        weights_BP[start : start + rows].astype(np.float64) @ value_PM
+        for start in range(0, len(weights_BP), rows)
+    ]
+    return np.concatenate(parts)
 
 
 def percentile_interval(draws_B: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
@@ -70,13 +95,43 @@ def bootstrap_ratio(
     """
     numerator = np.asarray(numerator_P, dtype=np.float64)
     denominator = np.asarray(denominator_P, dtype=np.float64)
-    total = denominator.sum()
-    value = float(numerator.sum() / total) if total != 0 else float("nan")
-    if len(numerator) < 2:
-        return Interval(value=value, low=float("nan"), high=float("nan"))
-    drawn_B = weights_BP @ denominator
-    draws_B = np.divide(
-        weights_BP @ numerator, drawn_B, out=np.full(len(drawn_B), np.nan), where=drawn_B != 0
-    )
-    low, high = percentile_interval(draws_B, level=level)
-    return Interval(value=value, low=low, high=high)
+    return bootstrap_ratios(numerator[:, None], denominator[:, None], weights_BP, level=level)[0]
+
+
+def bootstrap_ratios(
+    numerator_PM: Float[np.ndarray, "P M"],
+    denominator_PD: Float[np.ndarray, "P D"],
+    weights_BP: Int[np.ndarray, "B P"],
+    *,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Many ratios at once, each as `bootstrap_ratio`.
+
+    Args:
+        numerator_PM: a column for each ratio.
+        denominator_PD: a column for each ratio, or one for all of them.
+        weights_BP: of `question_weights`.
+        level: of the intervals.
+    """
+    total_M = denominator_PD.sum(axis=0)
+    value_M = _quotient(numerator_PM.sum(axis=0), total_M)
+    if len(numerator_PM) < 2:
+        undefined = float("nan")
+        return [Interval(value=float(value), low=undefined, high=undefined) for value in value_M]
+    drawn_BC = resampled_sums(weights_BP, np.hstack([numerator_PM, denominator_PD]))
+    num_ratios = numerator_PM.shape[1]
+    draws_BM = _quotient(drawn_BC[:, :num_ratios], drawn_BC[:, num_ratios:])
+    bounds = [percentile_interval(draws_B, level=level) for draws_B in draws_BM.T]
+    return [
+        Interval(value=float(value), low=low, high=high)
+        for value, (low, high) in zip(value_M, bounds, strict=True)
+    ]
+
+
+def _quotient(
+    numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "..."]:
+    """NaN where the denominator is 0; shapes broadcast."""
+    out = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out

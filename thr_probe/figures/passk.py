@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -24,6 +24,7 @@ from thr_probe.figures.style import (
     VERMILION,
     new_figure,
     paper_style,
+    percent_axis,
     venue_width,
 )
 
@@ -82,14 +83,19 @@ def _draw_split(axes: Axes, part: pd.DataFrame, dodge: float, style: dict[str, A
     axes.plot(k, part["value"], label=part["split"].iloc[0], clip_on=False, **style)
 
 
-def _label(axes: Axes, ks: list[int]) -> None:
+def k_axis(axes: Axes, ks: list[int]) -> None:
+    """K on a log2 axis, labelled where there is room."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(_ticks(ks), labels=[str(k) for k in _ticks(ks)])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("$k$ (completions drawn)")
+
+
+def _label(axes: Axes, ks: list[int]) -> None:
+    k_axis(axes, ks)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0.0), min(max(high, 0.05), 1.0))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
-    axes.set_xlabel("$k$ (completions drawn)")
+    percent_axis(axes)
     axes.set_ylabel("Pass@$k$")
 
 

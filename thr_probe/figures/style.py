@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from thr_probe.errors import UsageError
 
@@ -108,6 +109,11 @@ def new_figure(width: float, height: float) -> Figure:
     No pyplot: nothing global is left behind, and no display is needed.
     """
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def percent_axis(axes: Axes) -> None:
+    """Shares on the vertical axis as percent."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
 
 
 def label_panel(axes: Axes, letter: str, text: str) -> None:

@@ -1,9 +1,10 @@
-"""A Hugging Face causal language model as policy: loading, its head, its states."""
+"""A Hugging Face causal language model as policy: loading and saving, its head, its states."""
 
 from __future__ import annotations
 
 from thr_probe.policy.load import load_policy
 from thr_probe.policy.policy import Policy, as_policy
+from thr_probe.policy.save import save_policy
 from thr_probe.policy.tokens import TokenRow
 
-__all__ = ["Policy", "TokenRow", "as_policy", "load_policy"]
+__all__ = ["Policy", "TokenRow", "as_policy", "load_policy", "save_policy"]

@@ -175,8 +175,8 @@ def _explained(model: str, part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no advice from transformers while loading."""
+def quiet() -> Iterator[None]:
+    """No progress bar and no advice from transformers while it loads or saves."""
     verbosity = transformers_logging.get_verbosity()
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -190,7 +190,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
-    with _explained(model, "config"), _quiet():
+    with _explained(model, "config"), quiet():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source, revision=revision, trust_remote_code=False
         )
@@ -204,7 +204,7 @@ def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
 
 
 def _tokenizer(source: str, model: str, revision: str | None) -> PreTrainedTokenizerBase:
-    with _tokenizer_files_named(source, model), _explained(model, "tokenizer"), _quiet():
+    with _tokenizer_files_named(source, model), _explained(model, "tokenizer"), quiet():
         declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
         # AutoTokenizer would put the family's own splitting (Qwen2's) over a tokenizer.json that
         # says it stands for itself, and every number would be cut differently than in training
@@ -250,7 +250,7 @@ def _weights(
     revision: str | None,
 ) -> PreTrainedModel:
     loader: Any = AutoModelForCausalLM
-    with _explained(model, "weights"), _quiet():
+    with _explained(model, "weights"), quiet():
         network, info = loader.from_pretrained(
             source,
             config=config,
@@ -287,7 +287,7 @@ def merge_adapter(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
     folder = Path(adapter).expanduser()
     if not folder.is_dir() and not HUB_ID.fullmatch(adapter):
         raise PrerequisiteError(f"no adapter directory at {folder}")
-    with _explained(adapter, "adapter"), _quiet():
+    with _explained(adapter, "adapter"), quiet():
         merged: PreTrainedModel = peft.PeftModel.from_pretrained(
             network, str(folder) if folder.is_dir() else adapter
         ).merge_and_unload()

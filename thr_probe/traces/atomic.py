@@ -1,10 +1,11 @@
-"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
+"""Files and folders, whole or absent: temporary name, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +38,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
-            _sync_folder(folder.parent)
+            _sync(folder.parent)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -56,7 +57,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -73,16 +74,66 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
+def temporary_folder(path: Path) -> Path:
+    """The hidden folder beside `path` that is filled first; `put_in_place` gives it its name."""
+    return path.with_name(f".{path.name}{_TEMPORARY_SUFFIX}")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a filled folder its name in one step, all that is in it being on disk by then.
+
+    A folder that stands at `path` makes room for it and is removed; where the new one cannot take
+    its name it comes back. A power cut between the two renames leaves neither under the name.
+    """
+    try:
+        for entry in [*temporary.rglob("*"), temporary]:
+            _sync(entry)
+        former = _set_aside(path)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if former.exists():
+                former.replace(path)
+            raise
+        _sync(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there, so that half of it is never seen under its name."""
+    if not path.exists():
+        return
+    try:
+        aside = _set_aside(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_temporaries(folder: Path) -> list[Path]:
-    """Remove the temporary files that killed processes left in a folder; returns what was there."""
+    """Remove what killed processes left half-written in a folder; returns what was there."""
     leftovers = sorted(folder.glob(f".*{_TEMPORARY_SUFFIX}"))
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
     return leftovers
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _set_aside(path: Path) -> Path:
+    aside = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier try
+        path.replace(aside)
+    return aside
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

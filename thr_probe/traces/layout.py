@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ class TableFile:
     """Rows of each of its row groups."""
     columns: frozenset[str]
     """Columns that it has, undeclared ones included."""
+    footer: pq.FileMetaData = field(repr=False, compare=False)
+    """Kept, because a run has many small parts and parsing it takes as long as reading a column."""
 
 
 def declared_table(table: str) -> str:
@@ -87,7 +89,7 @@ def inspect_table(path: Path, table: str) -> TableFile:
     """Check a file's footer: ours, a known schema version, the right table, columns and types."""
     kind = declared_table(table)
     try:
-        with pq.ParquetFile(path) as file:
+        with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
             metadata, schema = file.metadata, file.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
@@ -99,6 +101,7 @@ def inspect_table(path: Path, table: str) -> TableFile:
         num_rows=metadata.num_rows,
         group_rows=tuple(rows),
         columns=frozenset(schema.names),
+        footer=metadata,
     )
 
 
@@ -113,7 +116,12 @@ def read_columns(
     stored = [name for name in wanted if name in part.columns]
     chosen = list(range(len(part.group_rows)) if groups is None else groups)
     try:
-        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        with (
+            pa.OSFile(str(part.path)) as source,
+            pq.ParquetFile(
+                source, metadata=part.footer, page_checksum_verification=True, pre_buffer=False
+            ) as file,
+        ):
             table = file.read_row_groups(chosen, columns=stored)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(part.path, error) from error

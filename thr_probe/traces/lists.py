@@ -34,9 +34,11 @@ def list_values(
         values = np.concatenate(flat)
     else:
         values = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    lengths = pc.list_value_length(column)
+    if column.null_count:
+        lengths = pc.fill_null(lengths, 0)
     offsets = np.zeros(len(column) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    np.cumsum(lengths.to_numpy(), out=offsets[1:])
     return values, offsets
 
 

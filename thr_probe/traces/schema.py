@@ -289,10 +289,11 @@ _SCORES = (
         name="thr_error",
         type=_FLOATS,
         unit="as thr",
-        meaning="bound on the error of thr when the vocabulary was restricted; null where thr is",
+        meaning="certified bound on the error of thr from a restricted vocabulary; null where thr "
+        "is",
         required=False,
         nullable=True,
-        source="score with a restricted vocabulary",
+        source="score with --thr-error",
     ),
     Column(
         name="ref_logprobs",

@@ -51,6 +51,10 @@ _OWN_NAMES = (
     ROLLOUTS,
     SCORES,
     "logs",
+    "metrics.jsonl",  # this and the following of a training run
+    "checkpoints",
+    "model",
+    "tensorboard",
     "analysis",  # where analyze writes by default: figures of rollouts that are gone would mislead
 )
 

@@ -1,0 +1,154 @@
+"""The restricted route carried on until its certificate decides what Equation 5 does.
+
+Equation 5 asks of every token whether |THR| > tau and, if so, for the sign of THR. A token is open
+while its bound (and that of tau) leaves one of the two undecided. Open tokens get more columns of
+the vocabulary, twice as many each time, and at last all of them in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from thr_probe.core.columns import Restriction, every_column, more_columns
+from thr_probe.core.group import TokenGroup
+from thr_probe.core.head import Head, HeadPass
+from thr_probe.core.routes import Change, Route, restricted_change, weighted_change
+
+Scores = Float[Tensor, " N"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """Scores with the threshold they were held against."""
+
+    score_N: Scores
+    """The change along the direction, with the sign it is used with."""
+    error_N: Scores
+    """Bound on |score - exact score|; 0 on the exact routes."""
+    dropped_mass_N: Scores
+    """Probability that was left out at each token."""
+    tau: float
+    """The threshold."""
+    open_N: Bool[Tensor, " N"]
+    """Tokens whose dominance or sign was open before more columns were taken."""
+    num_columns: int
+    """Columns of the vocabulary that were read in the end, besides the completions' own ids."""
+
+    @staticmethod
+    def undefined(weight_N: Scores) -> Decided:
+        """Where no rollout is correct: scores and threshold are NaN."""
+        undefined_N = torch.full_like(weight_N, math.nan)
+        nothing_N = torch.zeros_like(weight_N)
+        return Decided(
+            score_N=undefined_N,
+            error_N=nothing_N,
+            dropped_mass_N=nothing_N,
+            tau=math.nan,
+            open_N=undefined_N < 0,
+            num_columns=0,
+        )
+
+
+def open_tokens(
+    score_N: Scores, error_N: Scores, tau: float, tau_error: float = 0.0
+) -> Bool[Tensor, " N"]:
+    """Tokens of which the bounds leave open whether |score| > tau or, where it may be, the sign.
+
+    Args:
+        score_N: THR, or another score that is held against tau.
+        error_N: bound on its error.
+        tau: the threshold; -inf keeps every token.
+        tau_error: bound on the threshold's own error.
+    """
+    size_N, slack_N = score_N.abs(), error_N + tau_error
+    near_tau_N = ((size_N - tau).abs() <= slack_N) & (slack_N > 0)
+    sign_open_N = (size_N <= error_N) & (error_N > 0) & (size_N + slack_N > tau)
+    return near_tau_N | sign_open_N
+
+
+def decided(  # noqa: PLR0913  the last two are for callers that made the pass already
+    group: TokenGroup,
+    head: Head,
+    weight_N: Scores,
+    route: Route,
+    *,
+    sign_N: Tensor,
+    tau_of: Callable[[Scores], float],
+    read: HeadPass | None = None,
+    slack_N: Scores | None = None,
+) -> Decided:
+    """sign * d log pi along sum_k weight_k R_k h_k^T, and the threshold, by a route.
+
+    By `sparse` no token is left open; by `group` the open ones are counted only.
+
+    Args:
+        group: the tokens.
+        head: weight in the accumulation dtype.
+        weight_N: of each token in the direction.
+        route: how the change is computed.
+        sign_N: +1 or -1 for each token: 2 r_j - 1 for THR.
+        tau_of: the threshold as a function of the scores, monotonic in each of them.
+        read: the pass over the vocabulary, where it was made already.
+        slack_N: bound on the error of whatever else `tau_of` takes from each token.
+    """
+    if not route.is_restricted:
+        exact = weighted_change(group, head, weight_N, route)
+        tau = tau_of(sign_N * exact.change_N)
+        return _decided(exact, sign_N, tau, exact.error_N > 0, len(head.weight_VD))
+    found = restricted_change(group, head, weight_N, route, read)
+    change = Change(found.change_N, found.error, found.dropped_mass)
+    tau, open_N = _open(change, sign_N, tau_of, slack_N)
+    first_N = open_N
+    while route.vocab == "sparse" and bool(open_N.any()):
+        # tau is a mean over correct completions: their tokens get the columns, too
+        rows = (open_N | (weight_N > 0)).nonzero()[:, 0]
+        if found.num_left == 0:
+            change = _replaced(change, every_column(found, rows), rows)
+            tau = tau_of(sign_N * change.change_N)
+            break
+        found = more_columns(found, max(found.num_taken, 1024), rows)
+        change = Change(found.change_N, found.error, found.dropped_mass)
+        tau, open_N = _open(change, sign_N, tau_of, slack_N)
+    return _decided(change, sign_N, tau, first_N, found.num_taken)
+
+
+def _decided(
+    change: Change, sign_N: Tensor, tau: float, open_N: Bool[Tensor, " N"], num_columns: int
+) -> Decided:
+    return Decided(
+        score_N=sign_N * change.change_N,
+        error_N=change.error_N,
+        dropped_mass_N=change.dropped_mass_N,
+        tau=tau,
+        open_N=open_N,
+        num_columns=num_columns,
+    )
+
+
+def _open(
+    change: Change, sign_N: Tensor, tau_of: Callable[[Scores], float], slack_N: Scores | None
+) -> tuple[float, Bool[Tensor, " N"]]:
+    """The threshold, and the tokens that its bound and their own leave open."""
+    score_N, error_N = sign_N * change.change_N, change.error_N
+    wide_N = error_N if slack_N is None else error_N + slack_N
+    tau = tau_of(score_N)
+    if math.isinf(tau):
+        return tau, open_tokens(score_N, error_N, tau)
+    tau_error = max(abs(tau_of(score_N + wide_N) - tau), abs(tau_of(score_N - wide_N) - tau))
+    return tau, open_tokens(score_N, error_N, tau, tau_error)
+
+
+def _replaced(change: Change, exact: Restriction, rows: Tensor) -> Change:
+    """The change with the numbers of some tokens from another pass."""
+    parts = zip(
+        (change.change_N, change.error_N, change.dropped_mass_N),
+        (exact.change_N, exact.error, exact.dropped_mass),
+        strict=True,
+    )
+    return Change(*(old_N.index_copy(0, rows, new_N[rows]) for old_N, new_N in parts))

@@ -1,0 +1,1 @@
+"""The GRPO/THR trainer: configuration, batches, the loop, checkpoints."""
