@@ -213,11 +213,12 @@ def test_when_nothing_is_left_it_says_why(tmp_path: Path, make_run: Callable[...
         assert empty.curves == {}
 
 
+@pytest.mark.parametrize(("last", "missing"), [(5, 7), (20, 2)])
 def test_an_id_that_the_token_table_lacks_is_named(
-    tmp_path: Path, make_run: Callable[..., Path]
+    tmp_path: Path, make_run: Callable[..., Path], last: int, missing: int
 ) -> None:
-    run = read_run(make_run(tmp_path / "run", small_groups(), tokens={1: "a", 5: "b"}))
-    with pytest.raises(DataError, match=r"tokens.parquet: token id 4 is missing"):
+    run = read_run(make_run(tmp_path / "run", small_groups(), tokens={1: "a", last: "b"}))
+    with pytest.raises(DataError, match=rf"tokens.parquet: token id {missing} is missing"):
         thr_wordcloud(run)
 
 

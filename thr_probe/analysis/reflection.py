@@ -96,6 +96,8 @@ def reflection_ratio(
         return empty_analysis("reflection", "The run has no completions yet.", facts)
     rates = _rates(counts, seed)
     facts |= _facts(counts, listed) | interval_facts(rates.weights_BP, seed)
+    if rates.length == "text_words":
+        facts["num_text_words"] = int(counts["text_words"].sum())
     summary = summary_table(
         summary_row(
             quantity,
@@ -164,7 +166,6 @@ def _facts(counts: pd.DataFrame, words: Sequence[str]) -> dict[str, object]:
         "num_completions_reflecting": int(counts["reflecting"].sum()),
         "num_matches": int(counts["matches"].sum()),
         "num_tokens": int(counts["tokens"].sum()),
-        "num_text_words": int(counts["text_words"].sum()),
         "words_never_met": never,
     }
 

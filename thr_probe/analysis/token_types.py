@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from thr_probe.errors import DataError
 from thr_probe.traces.reader import Run
@@ -52,17 +52,43 @@ class TokenTypes:
     of_id_V: Int[np.ndarray, " V"]
     """Type of every token id: -1 for a token without a letter, -2 for an id that is not listed."""
 
-    def of(self, id_N: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-        """The type of every token; an id that tokens.parquet does not list is an error."""
-        # the last entry answers for every id beyond the table
-        type_N: np.ndarray = self.of_id_V.take(id_N.astype(np.int64), mode="clip")
-        if len(type_N) and type_N.min() == _UNLISTED:
-            raise DataError(
-                f"tokens.parquet: token id {int(id_N[type_N == _UNLISTED][0])} is missing, "
-                "but it occurs in the rollouts",
-                "restore the file, or collect the run again",
-            )
-        return type_N
+    @property
+    def num_ids(self) -> int:
+        """One more than the largest id that is listed."""
+        return len(self.of_id_V)
+
+    def counted(self, id_N: Int[np.ndarray, " N"]) -> Int[np.ndarray, " V"]:
+        """How often each id occurs; one that tokens.parquet does not list is an error."""
+        outside_N = (id_N < 0) | (id_N >= self.num_ids)
+        if outside_N.any():
+            raise _not_listed(id_N[outside_N])
+        count_V = np.bincount(id_N, minlength=self.num_ids)
+        missing = np.flatnonzero(count_V * (self.of_id_V == _UNLISTED))
+        if len(missing):
+            raise _not_listed(missing)
+        return count_V
+
+    def sums(self, value_V: Shaped[np.ndarray, " V"]) -> Float[np.ndarray, " T"]:
+        """The sum over the ids of each type."""
+        total: np.ndarray = np.bincount(
+            self.of_id_V - _UNLISTED, value_V, minlength=len(self.words_T) - _UNLISTED
+        )
+        return total[-_UNLISTED:]
+
+    def places(self, chosen: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " V"]:
+        """For every id the place of its type among the chosen ones, -1 where it is not there."""
+        # of the last entries the types -1 and -2 are read
+        place_T = np.full(len(self.words_T) - _UNLISTED, -1)
+        place_T[chosen] = np.arange(len(chosen))
+        place_V: np.ndarray = place_T[self.of_id_V]
+        return place_V
+
+
+def _not_listed(id_N: Int[np.ndarray, " N"]) -> DataError:
+    return DataError(
+        f"tokens.parquet: token id {int(id_N[0])} is missing, but it occurs in the rollouts",
+        "restore the file, or collect the run again",
+    )
 
 
 def token_types(tokens: pd.DataFrame, *, merge_case: bool = False) -> TokenTypes:
@@ -75,8 +101,6 @@ def token_types(tokens: pd.DataFrame, *, merge_case: bool = False) -> TokenTypes
     ids = tokens["token_id"].to_numpy()
     words = [token_type(text, merge_case=merge_case) for text in tokens["text"]]
     index, words_T = pd.factorize(np.asarray(words, dtype=object))
-    # as small as the types allow, so that a large vocabulary stays in the processor's cache
-    dtype = np.min_scalar_type(min(-len(words_T), _UNLISTED))
-    of_id_V = np.full(int(ids.max(initial=0)) + 2, _UNLISTED, dtype=dtype)
+    of_id_V = np.full(int(ids.max(initial=0)) + 1, _UNLISTED)
     of_id_V[ids] = index
     return TokenTypes(words_T, of_id_V)

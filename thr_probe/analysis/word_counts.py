@@ -102,23 +102,33 @@ def count_words(run: Run, words: Sequence[str], *, unit: str = "match") -> pd.Da
 
     Returns:
         Index (prompt_id, correct); columns completions, reflecting (those with a match), matches,
-        tokens, text_words (pieces of text between white space), without_ids, and 0, 1 ... for the
-        matches of each word.
+        tokens, text_words (pieces of text between white space, counted only where a completion of
+        the run lacks token ids), without_ids, and 0, 1 ... for the matches of each word.
     """
     has_ids = any("token_ids" in part.columns for part in run.rollout_parts)
     columns = ["prompt_id", "correct", "text", *(["token_ids"] if has_ids else [])]
     count = _token_counter(run, words) if unit == "token" else _text_counter(words)
+    counts = _stream(run, columns, count, len(words), with_pieces=not has_ids)
+    if has_ids and len(counts) and counts["without_ids"].any():  # some lack them: once more
+        counts = _stream(run, columns, count, len(words), with_pieces=True)
+    return counts
+
+
+def _stream(
+    run: Run, columns: Sequence[str], count: Counter, num_words: int, *, with_pieces: bool
+) -> pd.DataFrame:
     keys, totals = [], []
     for table in run.iter_completions(columns):
         if not table.num_rows:
             continue
         texts = read_texts(table["text"])
-        found = _by_question(table, _counts(table, texts, count(table, texts)))
+        pieces_R = _pieces(table, texts) if with_pieces else np.zeros(table.num_rows, np.int64)
+        found = _by_question(table, _counts(table, pieces_R, count(table, texts)))
         keys.append(found[0])
         totals.append(found[1])
     if not keys:
         return pd.DataFrame()
-    frame = pd.DataFrame(np.concatenate(totals), columns=[*_TOTALS, *range(len(words))])
+    frame = pd.DataFrame(np.concatenate(totals), columns=[*_TOTALS, *range(num_words)])
     index = pa.concat_tables(keys).to_pandas()
     counts: pd.DataFrame = frame.groupby([index["prompt_id"], index["correct"]], sort=False).sum()
     return counts
@@ -138,17 +148,22 @@ def _by_question(
 
 
 def _counts(
-    table: pa.Table, texts: Texts, matches_RW: Int[np.ndarray, "R W"]
+    table: pa.Table, pieces_R: Int[np.ndarray, " R"], matches_RW: Int[np.ndarray, "R W"]
 ) -> Int[np.ndarray, "R C"]:
     """What is added up of each completion: `_TOTALS`, then the matches of each word."""
     total_R = matches_RW.sum(axis=1)
     lengths_R, has_ids_R = _lengths(table)
-    pieces_R, doubtful_R = count_pieces(texts)
-    for row in np.flatnonzero(doubtful_R):
-        pieces_R[row] = len(table["text"][row].as_py().split())
     one_R = np.ones(table.num_rows, dtype=np.int64)
     totals = (one_R, total_R > 0, total_R, lengths_R, pieces_R, ~has_ids_R)
     return np.column_stack([*totals, matches_RW]).astype(np.int64)
+
+
+def _pieces(table: pa.Table, texts: Texts) -> Int[np.ndarray, " R"]:
+    """Pieces of each text between white space."""
+    pieces_R, doubtful_R = count_pieces(texts)
+    for row in np.flatnonzero(doubtful_R):
+        pieces_R[row] = len(table["text"][row].as_py().split())
+    return pieces_R
 
 
 def _lengths(table: pa.Table) -> tuple[Int[np.ndarray, " R"], Bool[np.ndarray, " R"]]:

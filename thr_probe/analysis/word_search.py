@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int, UInt8, UInt64
+from jaxtyping import Bool, Int, Shaped, UInt8, UInt64
 
 _LONGEST = 16
 _PLAIN = re.compile(rf"[a-z0-9_]{{1,{_LONGEST - 1}}}")
@@ -33,6 +33,8 @@ def _classes() -> bytes:
 
 _CLASSES = _classes()
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_HIGHEST = np.uint64(0x8080808080808080)
+_TO_HIGHEST = np.uint64(0x0101010101010101 * (0x80 - _SPACE - 1))
 
 
 class PlainWords:
@@ -168,12 +170,38 @@ def _candidates(
     """Where a word has two first bytes and the length of one of the list, and how long it is."""
     is_word_N = class_N > _SPACE
     first = np.flatnonzero(np.greater(is_word_N[1:], is_word_N[:-1])) + 1
-    after = np.flatnonzero(np.less(is_word_N[1:], is_word_N[:-1])) + 1
-    code = class_N[first].astype(np.int64) | class_N[first + 1].astype(np.int64) << 8
-    length = after - first
-    length[length >= _LONGEST] = 0
-    chosen = np.flatnonzero(words.lengths_of_start.take(code) >> length & 1)
-    return first[chosen], length[chosen]
+    lengths = words.lengths_of_start.take(_windows(class_N, "<u2").take(first))
+    some = np.flatnonzero(lengths)
+    place = first[some]
+    length = _length(_windows(class_N, "<u8"), place)
+    chosen = np.flatnonzero(lengths[some] >> length & 1)
+    return place[chosen], length[chosen]
+
+
+def _length(
+    windows: UInt64[np.ndarray, " windows"], place_C: Int[np.ndarray, " C"]
+) -> Int[np.ndarray, " C"]:
+    """How many bytes of words follow from each place, 0 for as many as `_LONGEST`."""
+    length_C = _leading(windows[place_C])
+    long = np.flatnonzero(length_C == 8)
+    length_C[long] += _leading(windows[place_C[long] + 8])
+    length_C[length_C == _LONGEST] = 0
+    return length_C
+
+
+def _leading(window_C: UInt64[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """How many of the eight bytes, the lowest first, are of a word before one that is not."""
+    # the highest bit of each byte: set for what ends a word; classes are below 0x80, so no carry
+    ends_C = ~(window_C + _TO_HIGHEST) & _HIGHEST
+    below_C = (ends_C & (~ends_C + np.uint64(1))) - np.uint64(1)
+    leading_C: np.ndarray = np.bitwise_count(below_C).astype(np.int64) >> 3
+    return leading_C
+
+
+def _windows(class_N: UInt8[np.ndarray, " N"], dtype: str) -> Shaped[np.ndarray, " windows"]:
+    """The bytes from each place on as one number, the first the lowest; unaligned."""
+    size = np.dtype(dtype).itemsize
+    return np.ndarray(len(class_N) - size + 1, dtype=dtype, buffer=class_N.data, strides=(1,))
 
 
 def _bytes_of_words(
@@ -182,8 +210,7 @@ def _bytes_of_words(
     length_C: Int[np.ndarray, " C"],
 ) -> tuple[UInt64[np.ndarray, " C"], UInt64[np.ndarray, " C"]]:
     """The first and the second eight bytes of each word, each as one number."""
-    # unaligned windows of eight bytes over the whole
-    windows = np.ndarray(len(class_N) - 7, dtype="<u8", buffer=class_N.data, strides=(1,))
+    windows = _windows(class_N, "<u8")
     masks = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
     first_C = windows[place_C] & masks[np.minimum(length_C, 8)]
     return first_C, windows[place_C + 8] & masks[np.maximum(length_C - 8, 0)]

@@ -53,22 +53,6 @@ class WordcloudOptions:
             raise UsageError(f"unknown groups {self.groups!r}; choose {' or '.join(GROUPS)}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tokens:
-    """The tokens of some kept completions, end to end."""
-
-    batch: Batch
-    question_R: Int[np.ndarray, " R"]
-    type_N: Int[np.ndarray, " N"]
-    thr_N: Float[np.ndarray, " N"]
-
-    def question(self, place: Int[np.ndarray, " places"]) -> Int[np.ndarray, " places"]:
-        """The question of some tokens."""
-        row = np.searchsorted(self.batch.offsets, place, side="right") - 1
-        question: np.ndarray = self.question_R[row]
-        return question
-
-
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """Per question: sums over the tokens of each ranked type (axis S), and over all tokens."""
@@ -134,35 +118,28 @@ def thr_wordcloud(
     )
 
 
-def _tokens(stream: CompletionStream, types: TokenTypes) -> Iterator[_Tokens]:
+def _batches(stream: CompletionStream) -> Iterator[Batch]:
     for batch in stream:
-        id_N, thr_N = batch.tokens["token_ids"], batch.tokens["thr"]
-        if len(id_N) != len(thr_N):
+        if len(batch.tokens["token_ids"]) != len(batch.tokens["thr"]):
             raise DataError(
                 f"{stream.run.path}: column token_ids is null for a completion that has THR",
                 "restore the rollouts from a copy of the run",
             )
-        yield _Tokens(
-            batch=batch,
-            question_R=stream.question_of_group[batch.group_R],
-            type_N=types.of(id_N),
-            thr_N=thr_N.astype(np.float64),
-        )
+        yield batch
 
 
 def _totals(stream: CompletionStream, types: TokenTypes) -> pd.DataFrame:
     """Sums per token type over the whole trace."""
-    num_types = len(types.words_T)
-    # a first entry for type -1, tokens without a letter
-    count_T = np.zeros(num_types + 1, dtype=np.int64)
-    thr_T, mass_T = np.zeros(num_types + 1), np.zeros(num_types + 1)
-    for tokens in _tokens(stream, types):
-        type_N = tokens.type_N.astype(np.int64) + 1
-        count_T += np.bincount(type_N, minlength=num_types + 1)
-        thr_T += np.bincount(type_N, tokens.thr_N, minlength=num_types + 1)
-        mass_T += np.bincount(type_N, np.abs(tokens.thr_N), minlength=num_types + 1)
-    columns = {"count": count_T[1:], "thr": thr_T[1:], "mass": mass_T[1:]}
-    return pd.DataFrame({"token": types.words_T, **columns})
+    count_V = np.zeros(types.num_ids, dtype=np.int64)
+    thr_V, mass_V = np.zeros(types.num_ids), np.zeros(types.num_ids)
+    for batch in _batches(stream):
+        id_N, thr_N = batch.tokens["token_ids"].astype(np.int64), batch.tokens["thr"]
+        count_V += types.counted(id_N)
+        thr_V += np.bincount(id_N, thr_N, minlength=types.num_ids)
+        mass_V += np.bincount(id_N, np.abs(thr_N), minlength=types.num_ids)
+    sums = {"count": count_V, "thr": thr_V, "mass": mass_V}
+    totals = {name: types.sums(value_V) for name, value_V in sums.items()}
+    return pd.DataFrame({"token": types.words_T, **totals}).astype({"count": np.int64})
 
 
 def _ranked(totals: pd.DataFrame, options: WordcloudOptions) -> pd.DataFrame:
@@ -184,21 +161,20 @@ def _sums(
     stream: CompletionStream, types: TokenTypes, ranked_types: Int[np.ndarray, " S"]
 ) -> _Sums:
     num_questions, num_ranked = stream.num_questions, len(ranked_types)
-    # the last entry answers for type -1, tokens without a letter
-    slot_T = np.full(len(types.words_T) + 1, -1)
-    slot_T[ranked_types] = np.arange(num_ranked)
+    slot_V = types.places(ranked_types)
     per_cell = np.zeros((3, num_questions * num_ranked))
     per_question = np.zeros((2, num_questions))
-    for tokens in _tokens(stream, types):
-        slot_N = slot_T.take(tokens.type_N, mode="wrap")
+    for batch in _batches(stream):
+        thr_N = batch.tokens["thr"].astype(np.float64)
+        question_R = stream.question_of_group[batch.group_R]
+        slot_N = slot_V.take(batch.tokens["token_ids"])
         shown = np.flatnonzero(slot_N >= 0)
-        question, thr = tokens.question(shown), tokens.thr_N[shown]
-        cell = question * num_ranked + slot_N[shown]
-        size_R = tokens.batch.sum(np.abs(tokens.thr_N))
-        for row, value in enumerate((np.ones(len(shown)), thr, np.abs(thr))):
-            np.add.at(per_cell[row], cell, value)
-        for row, value_R in enumerate((tokens.batch.lengths, size_R)):
-            np.add.at(per_question[row], tokens.question_R, value_R)
+        row, thr = np.searchsorted(batch.offsets, shown, side="right") - 1, thr_N[shown]
+        cell = question_R[row] * num_ranked + slot_N[shown]
+        for place, value in enumerate((np.ones(len(shown)), thr, np.abs(thr))):
+            np.add.at(per_cell[place], cell, value)
+        for place, value_R in enumerate((batch.lengths, batch.sum(np.abs(thr_N)))):
+            np.add.at(per_question[place], question_R, value_R)
     count_PS, thr_PS, mass_PS = per_cell.reshape(3, num_questions, num_ranked)
     return _Sums(count_PS, thr_PS, mass_PS, per_question[0], per_question[1])
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from thr_probe.errors import UsageError
 
+_CHUNK_DRAWS = 100_000  # questions drawn at once
 _CHUNK_CELLS = 500_000  # of weights held in float64 at once: 4 MB, which stays in the cache
 
 
@@ -28,7 +29,7 @@ class Interval:
 def question_weights(
     num_questions: int, *, seed: int = 0, num_resamples: int = 2000, dtype: DTypeLike = np.int64
 ) -> Int[np.ndarray, "B P"]:
-    """How often each question is drawn in each bootstrap resample (Efron 1979): multinomial counts.
+    """How often each question is drawn in each bootstrap resample (Efron 1979).
 
     Args:
         num_questions: P, the questions of the data, at least 1.
@@ -45,12 +46,13 @@ def question_weights(
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
     rng = np.random.default_rng(seed)
-    share_P = np.full(num_questions, 1.0 / num_questions)
     weights_BP = np.empty((num_resamples, num_questions), dtype=dtype)
-    rows = max(1, _CHUNK_CELLS // num_questions)
+    rows = max(1, _CHUNK_DRAWS // num_questions)
     for start in range(0, num_resamples, rows):
         part = weights_BP[start : start + rows]
-        part[:] = rng.multinomial(num_questions, share_P, size=len(part))
+        drawn = rng.integers(num_questions, size=part.shape, dtype=np.int32)
+        drawn += num_questions * np.arange(len(part), dtype=np.int32)[:, None]
+        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
     return weights_BP
 
 
