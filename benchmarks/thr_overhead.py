@@ -26,6 +26,7 @@ from ratios import keep
 from tables import number, print_table
 from thr_routes import scored
 
+from thr_probe.core.decide import Decided
 from thr_probe.core.group import TokenGroup
 from thr_probe.core.head import Head
 from thr_probe.core.thr import dominant_mask, threshold, token_hidden_reward
@@ -164,7 +165,8 @@ def _print_rows(
             "relative L2 error",
             "largest of a dominant token",
             "mask agreement %",
-            "open tokens %",
+            "open at first %",
+            "undecided %",
             "sign open %",
             "columns",
         ),
@@ -190,6 +192,7 @@ def _told(name: str, row: dict[str, Any], old: float) -> list[str]:
         f"{row['dominant']:.1e}",
         f"{100 * row['agree']:.2f}",
         f"{100 * row['open']:.3f}",
+        f"{100 * row['undecided']:.3f}",
         f"{100 * row['sign_open']:.2f}",
         str(row["columns"]),
     ]
@@ -206,11 +209,15 @@ class Count:
     worst: float = 0.0
     """Largest error over bound."""
     opened: int = 0
-    """Tokens computed again."""
+    """Tokens that were open at first."""
+    undecided: int = 0
+    """Tokens that float32 could not decide."""
     sign_open: int = 0
     """Tokens whose own sign the bound leaves open, dominant or not."""
     wrong: int = 0
     """Tokens whose mask or, where dominant, sign differs from the truth's."""
+    wrong_exact: int = 0
+    """The same, with undecided tokens computed again in float64."""
     nonpositive: int = 0
     """Tokens of groups with tau <= 0, where every sign counts."""
 
@@ -232,9 +239,11 @@ def certificates(lab_tokens: int, qwen_tokens: int) -> int:
             "tokens",
             "violated",
             "largest error / bound",
-            "computed again %",
+            "open at first %",
+            "undecided %",
             "sign open %",
             "wrong mask or sign",
+            "with --exact",
             "tokens with tau <= 0",
         ),
         [
@@ -244,8 +253,10 @@ def certificates(lab_tokens: int, qwen_tokens: int) -> int:
                 str(count.violated),
                 number(count.worst),
                 f"{100 * count.opened / count.tokens:.3f}",
+                f"{100 * count.undecided / count.tokens:.4f}",
                 f"{100 * count.sign_open / count.tokens:.2f}",
                 str(count.wrong),
+                str(count.wrong_exact),
                 str(count.nonpositive),
             ]
             for name, count in counts.items()
@@ -259,16 +270,24 @@ def _count(count: Count, drawn: TokenGroup, head: Head) -> None:
     tau = threshold(truth_N, drawn)
     dominant_N = dominant_mask(truth_N, tau)
     found = scored(drawn, head, "sparse", None)
-    ratio_N = (found.score_N - truth_N).abs() / found.error_N
+    again = scored(drawn, head, "sparse", None, exact=True) if found.undecided_N.any() else found
+    for scores in (found, again):
+        ratio_N = (scores.score_N - truth_N).abs() / scores.error_N
+        count.violated += int((ratio_N > 1).sum())
+        count.worst = max(count.worst, float(ratio_N.max()))
     count.tokens += len(truth_N)
-    count.violated += int((ratio_N > 1).sum())
-    count.worst = max(count.worst, float(ratio_N.max()))
     count.opened += int(found.open_N.sum())
     count.sign_open += int((found.score_N.abs() <= found.error_N).sum())
+    count.undecided += int(found.undecided_N.sum())
+    count.wrong += _wrong(found, truth_N, dominant_N)
+    count.wrong_exact += _wrong(again, truth_N, dominant_N)
+    count.nonpositive += len(truth_N) if tau <= 0 else 0
+
+
+def _wrong(found: Decided, truth_N: torch.Tensor, dominant_N: torch.Tensor) -> int:
     mask_N = dominant_mask(found.score_N, found.tau)
     other_sign_N = (found.score_N.sign() != truth_N.sign()) & dominant_N
-    count.wrong += int(((mask_N != dominant_N) | other_sign_N).sum())
-    count.nonpositive += len(truth_N) if tau <= 0 else 0
+    return int(((mask_N != dominant_N) | other_sign_N).sum())
 
 
 if __name__ == "__main__":

@@ -59,14 +59,16 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def scored(group: TokenGroup, head: Head, vocab: str, read: HeadPass | None) -> Decided:
+def scored(
+    group: TokenGroup, head: Head, vocab: str, read: HeadPass | None, *, exact: bool = False
+) -> Decided:
     """THR and tau by a route, as the probe asks for them."""
     group, head, weight_N = prepared(group, head)
     return decided(
         group,
         head,
         weight_N,
-        Route(vocab=vocab),
+        Route(vocab=vocab, exact=exact),
         sign_N=group.signs,
         tau_of=lambda thr_N: threshold(thr_N, group),
         read=read,
@@ -106,7 +108,8 @@ def route(call: dict[str, Any], group: TokenGroup, head: Head) -> dict[str, Any]
         "route": statistics.median(routes),
         "memory": memory,
         "tau": found.tau,
-        "open": float(found.open_N.double().mean()),
+        "open": _share(found.open_N),
+        "undecided": _share(found.undecided_N),
         "sign_open": _share(found.score_N.abs() <= found.error_N),
         "columns": found.num_columns,
         "vocab": len(head.weight_VD),

@@ -124,6 +124,11 @@ class ScoringConfig(Options):
     eps: float | None = option(
         None, "Of sparse, in place of --tolerance: mean probability of a kept column.", panel=THR
     )
+    exact: bool = option(
+        default=False,
+        meaning="Of sparse: tokens that float32 cannot decide in float64, at many times the cost.",
+        panel=THR,
+    )
     chunk_size: int = option(1024, "Completion tokens per chunk of logits.", panel=THR)
     beta: float = option(1.0, "Factor of the threshold tau; -inf keeps every token.", panel=THR)
     reduce: str = option("min", "tau over the correct completions: min or mean.", panel=THR)

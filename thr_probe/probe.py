@@ -37,6 +37,8 @@ class ProbeOptions:
     """Of `sparse`: mean bound on the error, relative to the mean |THR|."""
     eps: float | None = None
     """Of `sparse`, in place of `tolerance`: mean probability above which a column is kept."""
+    exact: bool = False
+    """Of `sparse`: float64 for the tokens that float32 cannot decide."""
     chunk_size: int = 1024
     """Tokens whose logits are held at once."""
     batch_tokens: int = 16384
@@ -74,7 +76,11 @@ class ProbeOptions:
     def route(self) -> Route:
         """How THR is computed."""
         return Route(
-            vocab=self.vocab, chunk_size=self.chunk_size, tolerance=self.tolerance, eps=self.eps
+            vocab=self.vocab,
+            chunk_size=self.chunk_size,
+            tolerance=self.tolerance,
+            eps=self.eps,
+            exact=self.exact,
         )
 
 
@@ -109,6 +115,8 @@ class GroupScores:
     num_recomputed: int
     """Tokens that `sparse` left open at first, dominant or not or of which sign, and that got more
     columns."""
+    num_undecided: int
+    """Tokens that the bound leaves open in the end; by `sparse` those float32 cannot decide."""
 
 
 def score_group(
@@ -231,6 +239,7 @@ def replay_scores(replay: Replay, options: ProbeOptions) -> GroupScores:
         retained_G=_retained(thr_N, group, found.tau).cpu(),
         lengths_G=group.lengths.cpu(),
         num_recomputed=int(found.open_N.sum()) if options.vocab == "sparse" else 0,
+        num_undecided=int(found.undecided_N.sum()),
     )
 
 

@@ -41,6 +41,7 @@ def probe_options(config: ScoringConfig, temperature: float) -> ProbeOptions:
         split=config.split,
         tolerance=config.tolerance,
         eps=config.eps,
+        exact=config.exact,
         error=config.thr_error,
         batch_tokens=config.batch_tokens,
     )

@@ -21,7 +21,8 @@ def by(group, head, route, tau_of):
 @pytest.mark.parametrize("beta", [1.0, 0.3, -1.0, -math.inf])
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize("eps", [1e-2, 1e-4])
-def test_masks_and_signs_are_those_of_float64(beta, sharpness, eps):
+@pytest.mark.parametrize("exact", [True, False])
+def test_masks_and_signs_are_those_of_float64_but_for_undecided_tokens(beta, sharpness, eps, exact):
     for seed in range(6):
         group, head = in_dtype(*wide_case("plain", sharpness=sharpness, seed=seed), torch.float32)
         exact_N = token_hidden_reward(*in_dtype(group, head, torch.float64)).thr_N
@@ -29,13 +30,16 @@ def test_masks_and_signs_are_those_of_float64(beta, sharpness, eps):
         found = by(
             group,
             head,
-            Route(vocab="sparse", eps=eps, chunk_size=16),
+            Route(vocab="sparse", eps=eps, chunk_size=16, exact=exact),
             lambda thr_N, group=group: threshold(thr_N, group, beta=beta),
         )
         dominant_N = dominant_mask(exact_N, tau)
-        assert (dominant_mask(found.score_N, found.tau) == dominant_N).all()
+        masks_agree_N = dominant_mask(found.score_N, found.tau) == dominant_N
         signs_agree_N = found.score_N.sign() == exact_N.sign()
-        assert (signs_agree_N | ~dominant_N).all()
+        assert (masks_agree_N & (signs_agree_N | ~dominant_N) | found.undecided_N).all()
+        assert not (found.undecided_N & ~found.open_N).any()
+        if exact:
+            assert not found.undecided_N.any()
         assert ((found.score_N - exact_N).abs() <= found.error_N).all()
 
 

@@ -99,11 +99,15 @@ class Restriction:
         return torch.where(self.theta_N > 0, tail_N, 0.0)
 
     @property
+    def dropped_error(self) -> Float[Tensor, " N"]:
+        """The part of the bound that is due to the columns left out."""
+        theta_N = self.theta_N * (1 + 4 * self.logit_error_N.max())
+        return self.group.norms * self.slope**2 * self.dropped_mass * theta_N
+
+    @property
     def error(self) -> Float[Tensor, " N"]:
         """Bound on |change - exact change| of every token."""
-        theta_N = self.theta_N * (1 + 4 * self.logit_error_N.max())
-        dropped_N = self.group.norms * self.slope**2 * self.dropped_mass * theta_N
-        return dropped_N + self.rounding_N
+        return self.dropped_error + self.rounding_N
 
     def count_for(self, tolerance: float) -> int:
         """Columns that bring the mean of the bound below `tolerance` times the mean |change|."""

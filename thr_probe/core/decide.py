@@ -2,7 +2,9 @@
 
 Equation 5 asks of every token whether |THR| > tau and, if so, for the sign of THR. A token is open
 while its bound (and that of tau) leaves one of the two undecided. Open tokens get more columns of
-the vocabulary, twice as many each time, and at last all of them in float64.
+the vocabulary, twice as many each time, until what is left of the bound is mostly the rounding of
+float32, with which the whole vocabulary would leave them open, too; if asked for, they are then
+computed from all columns in float64.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class Decided:
     """The threshold."""
     open_N: Bool[Tensor, " N"]
     """Tokens whose dominance or sign was open before more columns were taken."""
+    undecided_N: Bool[Tensor, " N"]
+    """Those of them that are open still."""
     num_columns: int
     """Columns of the vocabulary that were read in the end, besides the completions' own ids."""
 
@@ -51,6 +55,7 @@ class Decided:
             dropped_mass_N=nothing_N,
             tau=math.nan,
             open_N=undefined_N < 0,
+            undecided_N=undefined_N < 0,
             num_columns=0,
         )
 
@@ -85,7 +90,8 @@ def decided(  # noqa: PLR0913  the last two are for callers that made the pass a
 ) -> Decided:
     """sign * d log pi along sum_k weight_k R_k h_k^T, and the threshold, by a route.
 
-    By `sparse` no token is left open; by `group` the open ones are counted only.
+    By `sparse` open tokens get more columns, with `route.exact` until none is open; by `group` they
+    are counted only.
 
     Args:
         group: the tokens.
@@ -100,7 +106,8 @@ def decided(  # noqa: PLR0913  the last two are for callers that made the pass a
     if not route.is_restricted:
         exact = weighted_change(group, head, weight_N, route)
         tau = tau_of(sign_N * exact.change_N)
-        return _decided(exact, sign_N, tau, exact.error_N > 0, len(head.weight_VD))
+        nothing_N = exact.error_N > 0
+        return _decided(exact, sign_N, tau, nothing_N, nothing_N, len(head.weight_VD))
     found = restricted_change(group, head, weight_N, route, read)
     change = Change(found.change_N, found.error, found.dropped_mass)
     tau, open_N = _open(change, sign_N, tau_of, slack_N)
@@ -108,18 +115,33 @@ def decided(  # noqa: PLR0913  the last two are for callers that made the pass a
     while route.vocab == "sparse" and bool(open_N.any()):
         # tau is a mean over correct completions: their tokens get the columns, too
         rows = (open_N | (weight_N > 0)).nonzero()[:, 0]
-        if found.num_left == 0:
-            change = _replaced(change, every_column(found, rows), rows)
-            tau = tau_of(sign_N * change.change_N)
+        if found.num_left == 0 or _is_rounding(found, open_N):
+            if route.exact:
+                change = _replaced(change, every_column(found, rows), rows)
+                tau, open_N = _open(change, sign_N, tau_of, slack_N)
             break
         found = more_columns(found, max(found.num_taken, 1024), rows)
         change = Change(found.change_N, found.error, found.dropped_mass)
         tau, open_N = _open(change, sign_N, tau_of, slack_N)
-    return _decided(change, sign_N, tau, first_N, found.num_taken)
+    return _decided(change, sign_N, tau, first_N, open_N, found.num_taken)
+
+
+def _is_rounding(found: Restriction, open_N: Bool[Tensor, " N"]) -> bool:
+    """Whether more columns could not halve the bounds of open tokens and of tau any more."""
+    dropped_N, counted_N = found.dropped_error, found.weight_N > 0
+    return all(
+        bool(dropped_N[rows_N].sum() <= found.rounding_N[rows_N].sum())
+        for rows_N in (open_N, counted_N)
+    )
 
 
 def _decided(
-    change: Change, sign_N: Tensor, tau: float, open_N: Bool[Tensor, " N"], num_columns: int
+    change: Change,
+    sign_N: Tensor,
+    tau: float,
+    open_N: Bool[Tensor, " N"],
+    undecided_N: Bool[Tensor, " N"],
+    num_columns: int,
 ) -> Decided:
     return Decided(
         score_N=sign_N * change.change_N,
@@ -127,6 +149,7 @@ def _decided(
         dropped_mass_N=change.dropped_mass_N,
         tau=tau,
         open_N=open_N,
+        undecided_N=undecided_N,
         num_columns=num_columns,
     )
 

@@ -89,20 +89,23 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """pi of one chunk and how it moves with W h; lives as long as its chunk."""
+    """pi of some tokens and how it moves with W h."""
 
-    logprob_CV: Float[Tensor, "C V"]
-    """log pi over the full vocabulary."""
+    pi_CV: Float[Tensor, "C V"]
+    """pi over the full vocabulary."""
     slope: float | Float[Tensor, "C V"]
     """J = d(l / T) / d(W h), per vocabulary entry; one number where nothing soft-caps."""
 
-    def residual(self, token_ids_C: Int[Tensor, " C"]) -> Float[Tensor, "C V"]:
+    def residual(
+        self, token_ids_C: Int[Tensor, " C"], *, out: Float[Tensor, "C V"] | None = None
+    ) -> Float[Tensor, "C V"]:
         """R = d log pi(y) / d(W h) = J (e_y - pi); Definition 4.1's e_y - pi for a plain head."""
         index = token_ids_C[:, None]
-        residual_CV = -self.logprob_CV.exp().scatter_(1, index, 0.0)
+        residual_CV = torch.neg(self.pi_CV, out=out)
+        residual_CV.scatter_(1, index, 0.0)
         # 1 - pi(y) as the sum of the others: for a sure token 1 - exp(log pi) has no correct digit
         residual_CV.scatter_(1, index, -residual_CV.sum(dim=1, keepdim=True))
-        return residual_CV.mul_(self.slope)
+        return residual_CV if self._is_plain else residual_CV.mul_(self.slope)
 
     def directional_derivative(
         self, change_CV: Float[Tensor, "C V"], token_ids_C: Int[Tensor, " C"]
@@ -112,9 +115,14 @@ class Distribution:
         With w = J * change this is sum_v pi_v (w_y - w_v): the terms of <R, change> = w_y - <pi, w>
         cancel before they are added up, which keeps the sign of tokens the policy is sure of.
         """
-        moved_CV = change_CV * self.slope
+        moved_CV = change_CV if self._is_plain else change_CV * self.slope
         sampled_C1 = moved_CV.gather(1, token_ids_C[:, None])
-        return (self.logprob_CV.exp() * (sampled_C1 - moved_CV)).sum(dim=1)
+        change_C: Tensor = torch.linalg.vecdot(self.pi_CV, sampled_C1 - moved_CV)
+        return change_C
+
+    @property
+    def _is_plain(self) -> bool:
+        return isinstance(self.slope, float) and self.slope == 1
 
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
@@ -123,16 +131,53 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def distribution(hidden_CD: Float[Tensor, "C D"], head: Head) -> Distribution:
-    """pi and J of one chunk of states; `head.weight_VD` already has the accumulation dtype."""
-    logits_CV, slope = logits_and_slope(hidden_CD, head)
-    return Distribution(torch.log_softmax(logits_CV, dim=1), slope)
+    """pi and J of some states; `head.weight_VD` already has the accumulation dtype."""
+    return _distribution(uncapped_logits(hidden_CD, head), head)
+
+
+def _distribution(uncapped_CV: Float[Tensor, "C V"], head: Head) -> Distribution:
+    logits_CV, slope = _capped_and_slope(uncapped_CV, head)
+    return Distribution(torch.softmax(logits_CV, dim=1), slope)
+
+
+def residuals(
+    hidden_CD: Float[Tensor, "C D"], token_ids_C: Int[Tensor, " C"], head: Head
+) -> Float[Tensor, "C V"]:
+    """R of a chunk, formed in the memory of its logits."""
+    matrix_CV = uncapped_logits(hidden_CD, head)
+    for block in _blocks(matrix_CV):
+        logits_BV = matrix_CV[block]
+        _distribution(logits_BV, head).residual(token_ids_C[block], out=logits_BV)
+    return matrix_CV
+
+
+def directional_derivatives(
+    hidden_CD: Float[Tensor, "C D"],
+    token_ids_C: Int[Tensor, " C"],
+    head: Head,
+    change_CV: Float[Tensor, "C V"],
+) -> Float[Tensor, " C"]:
+    """d log pi(y) of a chunk when W h moves along `change`."""
+    matrix_CV = uncapped_logits(hidden_CD, head)
+    parts = [
+        _distribution(matrix_CV[block], head).directional_derivative(
+            change_CV[block], token_ids_C[block]
+        )
+        for block in _blocks(matrix_CV)
+    ]
+    return torch.cat(parts)
 
 
 def logits_and_slope(
     hidden_CD: Float[Tensor, "C D"], head: Head
 ) -> tuple[Float[Tensor, "C V"], float | Float[Tensor, "C V"]]:
     """l / T, differentiable, and J = d(l / T) / d(W h), one number where nothing soft-caps."""
-    logits_CV = uncapped_logits(hidden_CD, head)
+    return _capped_and_slope(uncapped_logits(hidden_CD, head), head)
+
+
+def _capped_and_slope(
+    logits_CV: Float[Tensor, "C V"], head: Head
+) -> tuple[Float[Tensor, "C V"], float | Float[Tensor, "C V"]]:
     slope: float | Tensor = head.scale / head.temperature
     if head.softcap is not None:
         argument_CV = logits_CV / head.softcap
@@ -238,7 +283,7 @@ def head_pass(
         outside = Outside(apart_K, torch.empty_like(logprob_N), influence_V)
     for chunk in chunks(len(token_ids_N), chunk_size):
         logits_CV = logits(hidden_ND[chunk], head)
-        for block in chunks(len(logits_CV), _block_rows(logits_CV)):
+        for block in _blocks(logits_CV):
             rows = slice(chunk.start + block.start, chunk.start + block.stop)
             read = _read_block(logits_CV[block], token_ids_N[rows].long())
             logprob_N[rows], entropy_N[rows], normalizer_N[rows], odds_BV, total_B = read
@@ -250,9 +295,10 @@ def head_pass(
     return HeadPass(logprob_N, entropy_N, normalizer_N, outside)
 
 
-def _block_rows(logits_CV: Float[Tensor, "C V"]) -> int:
+def _blocks(logits_CV: Float[Tensor, "C V"]) -> Iterator[slice]:
+    """Rows that are worked on at once."""
     entries = BLOCK_ENTRIES.get(logits_CV.device.type, BLOCK_ENTRIES["cuda"])
-    return max(1, entries // logits_CV.shape[1])
+    return chunks(len(logits_CV), max(1, entries // logits_CV.shape[1]))
 
 
 def _read_block(

@@ -19,8 +19,10 @@ from thr_probe.core.head import (
     accumulation_dtype,
     check_tokens,
     chunks,
+    directional_derivatives,
     distribution,
     in_accumulation_dtype,
+    residuals,
 )
 from thr_probe.errors import UsageError
 
@@ -42,6 +44,9 @@ class Route:
     eps: float | None = None
     """Of `sparse`, in place of `tolerance`: columns whose mean probability over the correct
     completions (|h| as weight) exceeds it are kept."""
+    exact: bool = False
+    """Of `sparse`: tokens that only the rounding of float32 leaves open are computed again from
+    the whole vocabulary in float64, which costs many times what the route does."""
 
     def __post_init__(self) -> None:
         if self.vocab not in ROUTES:
@@ -75,8 +80,9 @@ def likelihood_gradient(
     for chunk in chunks(len(counted), chunk_size):
         rows = counted[chunk]
         hidden_CD = group.hidden_ND[rows].to(influence_VD.dtype)
-        residual_CV = distribution(hidden_CD, head).residual(group.token_ids_N[rows].long())
+        residual_CV = residuals(hidden_CD, group.token_ids_N[rows].long(), head)
         influence_VD.addmm_(residual_CV.T, hidden_CD * weight_N[rows, None])
+        del residual_CV  # else two chunks are held while the next is formed
     return influence_VD
 
 
@@ -87,9 +93,10 @@ def likelihood_change(
     change_N = influence_VD.new_empty(len(group.token_ids_N))
     for chunk in chunks(len(change_N), chunk_size):
         hidden_CD = group.hidden_ND[chunk].to(influence_VD.dtype)
-        change_N[chunk] = distribution(hidden_CD, head).directional_derivative(
-            hidden_CD @ influence_VD.T, group.token_ids_N[chunk].long()
-        )
+        ids = group.token_ids_N[chunk].long()
+        along_CV = hidden_CD @ influence_VD.T
+        change_N[chunk] = directional_derivatives(hidden_CD, ids, head, along_CV)
+        del along_CV  # else two chunks are held while the next is formed
     return change_N
 
 
@@ -188,8 +195,8 @@ def _tilted(
     ids = group.token_ids_N[rows].long()
     pi = distribution(hidden_CD, head)
     slope_CV = torch.as_tensor(pi.slope, dtype=hidden_CD.dtype, device=ids.device)
-    slope_CV = slope_CV.expand_as(pi.logprob_CV)
-    return hidden_CD, ids, pi.logprob_CV.exp() * slope_CV, slope_CV.gather(1, ids[:, None])[:, 0]
+    slope_CV = slope_CV.expand_as(pi.pi_CV)
+    return hidden_CD, ids, pi.pi_CV * slope_CV, slope_CV.gather(1, ids[:, None])[:, 0]
 
 
 def prepared(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thr_probe.core.group import TokenGroup
-from thr_probe.core.head import Head, HeadPass, chunks, distribution
+from thr_probe.core.head import Head, HeadPass, chunks, residuals
 from thr_probe.core.routes import Change, Route, prepared, restricted_change, weighted_change
 from thr_probe.errors import UsageError
 
@@ -170,8 +170,9 @@ def _squared_norm(group: TokenGroup, head: Head, *, chunk_size: int) -> Float[Te
     norm_N = head.weight_VD.new_empty(len(group.token_ids_N))
     for chunk in chunks(len(norm_N), chunk_size):
         hidden_CD = group.hidden_ND[chunk].to(norm_N.dtype)
-        residual_CV = distribution(hidden_CD, head).residual(group.token_ids_N[chunk].long())
-        norm_N[chunk] = residual_CV.square().sum(dim=1) * hidden_CD.square().sum(dim=1)
+        residual_CV = residuals(hidden_CD, group.token_ids_N[chunk].long(), head)
+        square_C = torch.linalg.vecdot(residual_CV, residual_CV)
+        norm_N[chunk] = square_C * hidden_CD.square().sum(dim=1)
     return norm_N
 
 

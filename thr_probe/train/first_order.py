@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thr_probe.core.advantages import group_advantages, thr_advantages
-from thr_probe.core.head import Head, distribution
+from thr_probe.core.head import Head, logits_and_slope
 from thr_probe.core.losses import aggregate_weights, clipped_loss
 from thr_probe.core.steering import Steering, steering
 from thr_probe.core.thr import TokenGroup, dominant_mask, threshold, token_hidden_reward
@@ -183,7 +183,7 @@ def _loss_gradient(question: Question, p: float) -> Float[Tensor, "V D"]:
 
 def _logprobs(question: Question, weight_VD: Float[Tensor, "V D"]) -> Float[Tensor, " N"]:
     head, ids_N = replace(question.head, weight_VD=weight_VD), question.group.token_ids_N
-    logprob_NV = distribution(question.group.hidden_ND, head).logprob_CV
+    logprob_NV = torch.log_softmax(logits_and_slope(question.group.hidden_ND, head)[0], dim=1)
     return logprob_NV.gather(1, ids_N[:, None])[:, 0]
 
 

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from thr_probe.core.head import Head, accumulation_dtype, chunks, distribution
+from thr_probe.core.head import Head, accumulation_dtype, chunks, logits_and_slope
 from thr_probe.errors import PrerequisiteError
 from thr_probe.policy import Policy
 from thr_probe.policy.families import LogitRule, capture_states, unembedding
@@ -91,7 +91,7 @@ def _read(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of one chunk, differentiable."""
     head = Head(weight_VD, bias_V, rule.scale, rule.softcap, temperature)
-    logprob_CV = distribution(hidden_CD, head).logprob_CV
+    logprob_CV = torch.log_softmax(logits_and_slope(hidden_CD, head)[0], dim=1)
     logprob_C = logprob_CV.gather(1, token_ids_C[:, None])[:, 0]
     return logprob_C, -(logprob_CV.exp() * logprob_CV).sum(dim=1)
 

@@ -44,6 +44,7 @@ class TokenCounts:
     empty_masks: int = 0
     """Groups without a dominant token."""
     recomputed: int = 0
+    undecided: int = 0
     """Tokens that the certificate left open at first."""
     net: float = 0.0
     """Sum of net drifts (METHOD 2.2)."""
@@ -80,6 +81,7 @@ def _count_thr(counts: TokenCounts, scored: ScoredGroup) -> None:
     counts.taus.append(scored.scores.tau)
     counts.empty_masks += int(not bool(dominant_N.any()))
     counts.recomputed += scored.scores.num_recomputed
+    counts.undecided += scored.scores.num_undecided
     steered = group_steering(scored)
     counts.net += steered.net
     counts.slope += steered.slope
@@ -183,6 +185,7 @@ def _thr(counts: TokenCounts) -> dict[str, int | float]:
         "tau_nonpositive": sum(tau <= 0 for tau in counts.taus),
         "empty_masks": counts.empty_masks,
         "recomputed_share": counts.recomputed / counts.scored,
+        "undecided_share": counts.undecided / counts.scored,
         "net_drift": counts.net,
         "steering_slope": counts.slope,
         "influence_captured": counts.slope / counts.influence if counts.influence else math.nan,

@@ -111,6 +111,7 @@ THR_OPTIONS = (
     "vocab",
     "tolerance",
     "eps",
+    "exact",
     "chunk_size",
     "tau",
     "beta",
