@@ -277,8 +277,9 @@ def head_pass(
     head = in_accumulation_dtype(head, dtype)
     logprob_N = hidden_ND.new_empty(len(token_ids_N), dtype=dtype)
     entropy_N, normalizer_N = torch.empty_like(logprob_N), torch.empty_like(logprob_N)
-    outside = None
+    outside, counted_N = None, torch.zeros(0)
     if apart_K is not None and weight_N is not None:
+        counted_N = (weight_N != 0).cpu()  # once, in place of a question to the device per block
         influence_V = head.weight_VD.new_zeros(len(head.weight_VD))
         outside = Outside(apart_K, torch.empty_like(logprob_N), influence_V)
     for chunk in chunks(len(token_ids_N), chunk_size):
@@ -290,7 +291,8 @@ def head_pass(
             if outside is not None and weight_N is not None:
                 odds_BV.index_fill_(1, outside.columns_K, 0.0)
                 torch.div(odds_BV.sum(dim=1), total_B, out=outside.mass_N[rows])
-                outside.influence_V.addmv_(odds_BV.T, weight_N[rows].to(dtype) / total_B)
+                if counted_N[rows].any():
+                    outside.influence_V.addmv_(odds_BV.T, weight_N[rows].to(dtype) / total_B)
         del logits_CV  # else two chunks are held while the next is formed
     return HeadPass(logprob_N, entropy_N, normalizer_N, outside)
 
