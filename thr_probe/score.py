@@ -124,6 +124,7 @@ def score_run(
     temperature = config.temperature
     if temperature is None:
         temperature = float(run.config.get("temperature", 1.0))
+    options = probe_options(config, temperature)
     info = {
         **{
             name: recorded(value)
@@ -152,7 +153,6 @@ def score_run(
     done = world.share(done)
     problems = run.problems()
     prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
-    options = probe_options(config, temperature)
     monitor.begin(run.manifest.num_prompts)
     left = itertools.count()
     for index, groups in enumerate(_groups_by_part(run)):

@@ -65,6 +65,8 @@ def test_every_option_of_train_is_a_flag_with_its_default():
         (["--pass-at-k", "pure", "--k", "9"], "--k 9 is larger than --group-size 8"),
         (["--preset", "labs"], "unknown preset 'labs'"),
         (["--cov", "kl-cov", "--clip-high", "0.28"], "--clip-high does nothing with --cov kl-cov"),
+        (["--tolerance", "-1"], "tolerance must be positive"),
+        (["--vocab", "full", "--exact"], "exact does nothing with vocab 'full'"),
     ],
 )
 def test_what_is_impossible_ends_with_2_and_writes_nothing(words, message, tmp_path):

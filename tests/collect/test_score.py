@@ -58,6 +58,15 @@ def test_a_score_set_is_not_overwritten_and_resumes_only_with_its_options(
     assert rows(path, columns, score_id="step") == rows(path, columns, score_id="whole")
 
 
+@pytest.mark.parametrize("options", [{"tolerance": -1.0}, {"vocab": "sparce"}])
+def test_options_that_do_not_exist_leave_no_score_set(lab_run, tmp_path, options):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    with pytest.raises(UsageError):
+        score_run(path, ScoreConfig(score_id="wrong", **options))
+    assert read_run(path).score_ids == ("default",)
+
+
 def test_a_checkpoint_with_another_tokenizer_is_refused(lab_run, tmp_path):
     path, folder = tmp_path / "run", tmp_path / "other"
     shutil.copytree(lab_run, path)

@@ -126,3 +126,7 @@ def test_impossible_options_are_refused():
         Route(vocab="sparse", tolerance=0.0)
     with pytest.raises(UsageError, match="eps must be 0 or positive"):
         Route(vocab="sparse", eps=-1e-3)
+    with pytest.raises(UsageError, match="eps does nothing with vocab 'full'"):
+        Route(vocab="full", eps=1e-3)
+    with pytest.raises(UsageError, match="exact does nothing with vocab 'group'"):
+        Route(vocab="group", exact=True)

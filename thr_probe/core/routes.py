@@ -55,6 +55,9 @@ class Route:
             raise UsageError(f"tolerance must be positive, got {self.tolerance}")
         if self.eps is not None and not self.eps >= 0:
             raise UsageError(f"eps must be 0 or positive, got {self.eps}")
+        for name, given in (("eps", self.eps is not None), ("exact", self.exact)):
+            if given and self.vocab != "sparse":
+                raise UsageError(f"{name} does nothing with vocab {self.vocab!r}; sparse takes it")
 
     @property
     def is_restricted(self) -> bool:

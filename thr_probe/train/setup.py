@@ -24,6 +24,7 @@ from thr_probe.train.module import PolicyModule, build_module
 from thr_probe.train.objective import described, objective_of
 from thr_probe.train.rollouts import PromptStream, RolloutJob
 from thr_probe.train.rules import completion_advantage
+from thr_probe.train.scoring import probe_options
 from thr_probe.train.steer import Steerer
 from thr_probe.train.trace import SCORE_ID, StepTrace
 from thr_probe.train.updates import Learner
@@ -75,6 +76,7 @@ def prepare(
         UsageError: options that do not fit the machine or the policy.
         DataError, PrerequisiteError: what is wrong with the problems or the policy.
     """
+    probe_options(config)  # refuses options of THR before anything is loaded
     policy = _load(config, world, "float32")
     compute = _compute_dtype(config, world, policy.device)
     data = _data(config, policy)
