@@ -53,6 +53,18 @@ def test_a_file_may_hold_a_table_per_command(tmp_path):
     assert score.score_id == "x"
 
 
+def test_an_option_may_have_the_name_of_a_command(tmp_path):
+    assert resolved(tmp_path, text="score = false\n").score is False
+    with pytest.raises(UsageError, match="unknown key 'score'"):
+        resolve_config(
+            ScoreConfig,
+            {},
+            command="score",
+            environment={},
+            config_file=write(tmp_path, "score = false\n"),
+        )
+
+
 def write(tmp_path, text):
     path = tmp_path / "both.toml"
     path.write_text(text)

@@ -322,9 +322,14 @@ def _from_file(kind: type[Config], path: Path, command: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as TOML: {error}") from error
     # one file may hold a [table] per command beside keys for all of them
-    own = content.pop(command, {})
-    content = {name: value for name, value in content.items() if name not in COMMANDS}
-    values = {name.replace("-", "_"): value for name, value in {**content, **own}.items()}
+    tables = {
+        name: value
+        for name, value in content.items()
+        if name in COMMANDS and isinstance(value, dict)
+    }
+    keys = {name: value for name, value in content.items() if name not in tables}
+    given = {**keys, **tables.get(command, {})}
+    values = {name.replace("-", "_"): value for name, value in given.items()}
     declared = declared_types(kind)
     _check_keys(values, declared, path)
     return {

@@ -12,6 +12,8 @@ from thr_probe.core.columns import (
     own_columns,
     pass_for_columns,
 )
+from thr_probe.core.group import TokenGroup
+from thr_probe.core.head import Head
 from thr_probe.core.routes import Route, prepared
 from thr_probe.core.thr import influence_split, token_hidden_reward
 from thr_probe.errors import UsageError
@@ -57,9 +59,35 @@ def test_the_bound_holds_with_one_correct_rollout_and_with_all(correct, options)
 
 
 @pytest.mark.parametrize("options", RESTRICTED, ids=str)
-def test_the_bound_holds_where_the_bias_counts(options):
-    group, head = in_dtype(*wide_case("bias"), torch.float32)
+@pytest.mark.parametrize("kind", ["bias", "everything"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bound_holds_where_the_bias_counts(options, kind, dtype):
+    group, head = in_dtype(*wide_case(kind), dtype)
     assert_certified(group, head, options, bias_gradient=True)
+
+
+def test_products_of_less_than_float32_precision_have_no_bound():
+    group, head = in_dtype(*wide_case("plain"), torch.float32)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(UsageError, match="matmul precision is 'medium'"):
+            token_hidden_reward(group, head, vocab="sparse")
+        assert token_hidden_reward(group, head).thr_N.isfinite().all()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_mass_is_dropped_also_where_its_influence_is_below_the_smallest_number():
+    # the correct rollout is so sure that its probability of the other columns is 0 in float32
+    weight_VD = torch.tensor([[200.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.5]])
+    hidden_ND = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    group = TokenGroup(
+        hidden_ND, torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([True, False])
+    )
+    found = token_hidden_reward(group, Head(weight_VD), vocab="group")
+    outside = (hidden_ND @ weight_VD.T).softmax(dim=1)[:, 2:].sum(dim=1)
+    assert outside[1] > 0.3
+    assert (found.dropped_mass_N >= outside.double() * (1 - 1e-6)).all()
 
 
 def test_what_is_dropped_is_the_mass_outside_of_the_completions_ids():
@@ -107,6 +135,8 @@ def test_columns_for_some_tokens_leave_the_others_with_their_bound():
     close(found.change_N[others], start.change_N[others], rtol=0, atol=0)
     close(found.error[others], start.error[others], rtol=0, atol=0)
     assert (found.error[rows] < start.error[rows]).all()
+    with pytest.raises(AssertionError, match="a token lacks earlier columns"):
+        more_columns(found, 50)
     exact_N = group.signs * token_hidden_reward(group, head).thr_N
     assert ((found.change_N - exact_N).abs() <= found.error).all()
 

@@ -53,6 +53,20 @@ def test_open_tokens_are_computed_again_and_counted():
     assert found.num_columns > 0
 
 
+def test_open_tokens_get_columns_in_several_rounds_and_keep_their_bound():
+    for seed in range(4):
+        group, head = in_dtype(*wide_case("plain", vocab_size=6000, seed=seed), torch.float32)
+        exact_N = token_hidden_reward(*in_dtype(group, head, torch.float64)).thr_N
+        found = by(
+            group,
+            head,
+            Route(vocab="sparse", eps=1.0),
+            lambda thr_N, group=group: threshold(thr_N, group, beta=-1.0),
+        )
+        assert found.num_columns >= 2 * 1024
+        assert ((found.score_N - exact_N).abs() <= found.error_N).all()
+
+
 def test_the_group_route_counts_open_tokens_and_leaves_them():
     group, head = wide_case("plain", sharpness=1.0)
     found = by(group, head, Route(vocab="group"), lambda thr_N: threshold(thr_N, group))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from thr_probe.core.group import TokenGroup
 from thr_probe.core.head import Head, HeadPass, Outside, chunks, head_pass, logits_and_slope
+from thr_probe.errors import UsageError
 
 Rows = Int[Tensor, " R"]
 
@@ -37,6 +38,18 @@ LOGIT_ROUNDING = 16.0
 with states and weights that are all positive; 5 with signs."""
 COLUMNS_AT_ONCE = 4096
 """Columns whose part of G+ is held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """d log pi of every token along a direction in W, with a bound on its error."""
+
+    change_N: Float[Tensor, " N"]
+    """The change; float64 from the restricted routes."""
+    error_N: Float[Tensor, " N"]
+    """Bound on |change - exact change|; 0 on the exact routes."""
+    dropped_mass_N: Float[Tensor, " N"]
+    """Probability that was left out; 0 on the exact routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,18 @@ class Restriction:
     def num_left(self) -> int:
         """Columns that were not taken yet."""
         return len(self.order_L) - self.num_taken
+
+    @property
+    def front(self) -> float:
+        """The largest influence among the columns that were not taken yet, 0 only without any."""
+        left = self.order_L[self.num_taken : self.num_taken + 1]
+        tiny = torch.finfo(torch.float32).tiny  # below it influences are rounded to 0
+        return max(float(self.outside.influence_V[left]), tiny) if len(left) else 0.0
+
+    @property
+    def change(self) -> Change:
+        """What a caller needs of it."""
+        return Change(self.change_N, self.error, self.dropped_mass)
 
     @property
     def slope(self) -> float:
@@ -134,7 +159,17 @@ def pass_for_columns(
         head: the policy's head.
         weight_N: w of each token.
         chunk_size: tokens per chunk.
+
+    Raises:
+        UsageError: matrix products of less than float32's precision, which no bound here covers.
     """
+    precision = torch.get_float32_matmul_precision()
+    if precision != "highest":
+        raise UsageError(
+            f"the bound on the error of THR needs exact float32 products, but torch's float32 "
+            f"matmul precision is {precision!r}",
+            hint='torch.set_float32_matmul_precision("highest"), or vocab="full" without a bound',
+        )
     return head_pass(
         group.hidden_ND,
         group.token_ids_N,
@@ -185,10 +220,10 @@ def own_columns(
         square_N=nothing_N,
         taken_mass_N=nothing_N,
         rounding_N=nothing_N,
-        theta_N=nothing_N + influence_V.max(),
+        theta_N=nothing_N,
         num_taken=0,
     )
-    return _with_own_ids(start)
+    return _with_own_ids(replace(start, theta_N=nothing_N + start.front))
 
 
 def _largest_logits(group: TokenGroup, head: Head) -> Float[Tensor, " N"]:
@@ -237,8 +272,7 @@ def _at_own_ids(route: Restriction, head_K: Head, rows: Rows) -> _Own:
 def _some_columns(head: Head, ids_L: Int[Tensor, " L"], dtype: torch.dtype) -> Head:
     """The head with some rows of W only."""
     bias_L = None if head.bias_V is None else head.bias_V[ids_L].to(dtype)
-    weight_LD = head.weight_VD[ids_L].to(dtype)
-    return Head(weight_LD, bias_L, head.scale, head.softcap, head.temperature)
+    return replace(head, weight_VD=head.weight_VD[ids_L].to(dtype), bias_V=bias_L)
 
 
 def _with_own_ids(route: Restriction) -> Restriction:
@@ -288,11 +322,13 @@ def more_columns(route: Restriction, count: int, rows: Rows | None = None) -> Re
     Args:
         route: as far as it has come.
         count: columns; at most `num_left`.
-        rows: the tokens whose change they are added to; the bound of the others stays.
+        rows: the tokens whose change they are added to, all of them with the columns so far; the
+            bound of the others stays.
     """
     group = route.group
     if rows is None:
         rows = torch.arange(len(route.change_N), device=route.change_N.device)
+    assert bool((route.theta_N[rows] == route.front).all()), "a token lacks earlier columns"
     change_N, square_N = route.change_N.clone(), route.square_N.clone()
     mass_N, rounding_N = route.taken_mass_N.clone(), route.rounding_N.clone()
     taken_L = route.order_L[route.num_taken : route.num_taken + count]
@@ -310,19 +346,17 @@ def more_columns(route: Restriction, count: int, rows: Rows | None = None) -> Re
             change_N[part] += torch.linalg.vecdot(tilt_CL, along_CL).double()
             loss_C = norm_N[part] * (tilt_CL.abs() @ bound_L.to(tilt_CL.dtype)).double()
             rounding_N[part] += 2 * (route.logit_error_N[part] + worst) * loss_C
-    num_taken = route.num_taken + len(taken_L)
-    left = route.order_L[num_taken : num_taken + 1]
-    theta_N = route.theta_N.clone()
-    theta_N[rows] = route.outside.influence_V[left].double().sum()
-    return replace(
+    taken = replace(
         route,
         change_N=change_N,
         square_N=square_N,
         taken_mass_N=mass_N,
         rounding_N=rounding_N,
-        theta_N=theta_N,
-        num_taken=num_taken,
+        num_taken=route.num_taken + len(taken_L),
     )
+    theta_N = route.theta_N.clone()
+    theta_N[rows] = taken.front
+    return replace(taken, theta_N=theta_N)
 
 
 def _at_columns(route: Restriction, head_L: Head, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:

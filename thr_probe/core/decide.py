@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from thr_probe.core.columns import Restriction, every_column, more_columns
+from thr_probe.core.columns import Change, Restriction, every_column, more_columns
 from thr_probe.core.group import TokenGroup
 from thr_probe.core.head import Head, HeadPass
-from thr_probe.core.routes import Change, Route, restricted_change, weighted_change
+from thr_probe.core.routes import Route, restricted_change, weighted_change
 
 Scores = Float[Tensor, " N"]
 
@@ -42,7 +42,8 @@ class Decided:
     undecided_N: Bool[Tensor, " N"]
     """Those of them that are open still."""
     num_columns: int
-    """Columns of the vocabulary that were read in the end, besides the completions' own ids."""
+    """Columns that were read in the end: of the restricted routes besides the completions' own ids,
+    of the others the whole vocabulary."""
 
     @staticmethod
     def undefined(weight_N: Scores) -> Decided:
@@ -109,21 +110,23 @@ def decided(  # noqa: PLR0913  the last two are for callers that made the pass a
         nothing_N = exact.error_N > 0
         return _decided(exact, sign_N, tau, nothing_N, nothing_N, len(head.weight_VD))
     found = restricted_change(group, head, weight_N, route, read)
-    change = Change(found.change_N, found.error, found.dropped_mass)
+    change = found.change
     tau, open_N = _open(change, sign_N, tau_of, slack_N)
     first_N = open_N
+    # tau is a mean over correct completions: their tokens get the columns, too
+    rows = (first_N | (weight_N > 0)).nonzero()[:, 0]
+    num_columns = found.num_taken
     while route.vocab == "sparse" and bool(open_N.any()):
-        # tau is a mean over correct completions: their tokens get the columns, too
-        rows = (open_N | (weight_N > 0)).nonzero()[:, 0]
         if found.num_left == 0 or _is_rounding(found, open_N):
             if route.exact:
-                change = _replaced(change, every_column(found, rows), rows)
+                change = _replaced(change, every_column(found, rows).change, rows)
+                num_columns = len(found.order_L)
                 tau, open_N = _open(change, sign_N, tau_of, slack_N)
             break
         found = more_columns(found, max(found.num_taken, 1024), rows)
-        change = Change(found.change_N, found.error, found.dropped_mass)
+        change, num_columns = found.change, found.num_taken
         tau, open_N = _open(change, sign_N, tau_of, slack_N)
-    return _decided(change, sign_N, tau, first_N, open_N, found.num_taken)
+    return _decided(change, sign_N, tau, first_N, open_N, num_columns)
 
 
 def _is_rounding(found: Restriction, open_N: Bool[Tensor, " N"]) -> bool:
@@ -167,11 +170,14 @@ def _open(
     return tau, open_tokens(score_N, error_N, tau, tau_error)
 
 
-def _replaced(change: Change, exact: Restriction, rows: Tensor) -> Change:
+def _replaced(change: Change, exact: Change, rows: Tensor) -> Change:
     """The change with the numbers of some tokens from another pass."""
-    parts = zip(
-        (change.change_N, change.error_N, change.dropped_mass_N),
-        (exact.change_N, exact.error, exact.dropped_mass),
-        strict=True,
+
+    def joined(old_N: Scores, new_N: Scores) -> Scores:
+        return old_N.index_copy(0, rows, new_N[rows])
+
+    return Change(
+        joined(change.change_N, exact.change_N),
+        joined(change.error_N, exact.error_N),
+        joined(change.dropped_mass_N, exact.dropped_mass_N),
     )
-    return Change(*(old_N.index_copy(0, rows, new_N[rows]) for old_N, new_N in parts))

@@ -208,7 +208,7 @@ def logits(hidden_CD: Float[Tensor, "C D"], head: Head) -> Float[Tensor, "C V"]:
 
 def in_accumulation_dtype(head: Head, dtype: torch.dtype) -> Head:
     """The same head with its weight in the dtype that everything is accumulated in."""
-    return Head(head.weight_VD.to(dtype), head.bias_V, head.scale, head.softcap, head.temperature)
+    return replace(head, weight_VD=head.weight_VD.to(dtype))
 
 
 def chunks(num_tokens: int, chunk_size: int) -> Iterator[slice]:

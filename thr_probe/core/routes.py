@@ -5,13 +5,13 @@ Shapes: N completion tokens of a group, packed; C tokens of a chunk; V vocabular
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from thr_probe.core.columns import Restriction, more_columns, own_columns, pass_for_columns
+from thr_probe.core.columns import Change, Restriction, more_columns, own_columns, pass_for_columns
 from thr_probe.core.group import TokenGroup
 from thr_probe.core.head import (
     Head,
@@ -128,18 +128,6 @@ def pairwise_change(
     return change_N
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """d log pi of every token along a direction in W, with a bound on its error."""
-
-    change_N: Float[Tensor, " N"]
-    """The change; float64 from the restricted routes."""
-    error_N: Float[Tensor, " N"]
-    """Bound on |change - exact change|; 0 on the exact routes."""
-    dropped_mass_N: Float[Tensor, " N"]
-    """Probability that was left out; 0 on the exact routes."""
-
-
 def weighted_change(
     group: TokenGroup,
     head: Head,
@@ -157,8 +145,7 @@ def weighted_change(
         read: for the restricted routes, `pass_for_columns`, where it was made already.
     """
     if route.is_restricted:
-        found = restricted_change(group, head, weight_N, route, read)
-        return Change(found.change_N, found.error, found.dropped_mass)
+        return restricted_change(group, head, weight_N, route, read).change
     weight_N = weight_N.to(head.weight_VD.dtype)
     if route.vocab == "pairwise":
         change_N = pairwise_change(group, head, weight_N, chunk_size=route.chunk_size)
@@ -221,12 +208,13 @@ def _with_bias_as_weight(group: TokenGroup, head: Head) -> tuple[TokenGroup, Hea
             "bias_gradient: this head has no bias", hint="leave bias_gradient off for it"
         )
     bias_V1 = head.bias_V.to(head.weight_VD.dtype)[:, None]
-    constant_N1 = group.hidden_ND.new_full((len(group.hidden_ND), 1), 1 / head.scale)
+    hidden_ND = group.hidden_ND.to(head.weight_VD.dtype)  # bfloat16 would round the constant
+    constant_N1 = hidden_ND.new_full((len(hidden_ND), 1), 1 / head.scale)
     widened = TokenGroup(
-        torch.cat([group.hidden_ND, constant_N1], dim=1),
+        torch.cat([hidden_ND, constant_N1], dim=1),
         group.token_ids_N,
         group.rollout_index_N,
         group.correct_G,
     )
     weight_VD = torch.cat([head.weight_VD, bias_V1], dim=1)
-    return widened, Head(weight_VD, None, head.scale, head.softcap, head.temperature)
+    return widened, replace(head, weight_VD=weight_VD, bias_V=None)

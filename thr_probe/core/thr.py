@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from thr_probe.core.columns import Change
 from thr_probe.core.group import TokenGroup
 from thr_probe.core.head import Head, HeadPass, chunks, residuals
-from thr_probe.core.routes import Change, Route, prepared, restricted_change, weighted_change
+from thr_probe.core.routes import Route, prepared, restricted_change, weighted_change
 from thr_probe.errors import UsageError
 
 __all__ = [
@@ -78,7 +79,7 @@ def token_hidden_reward(  # noqa: PLR0913  tolerance and eps are of one route on
             it, with a bound on the error (`Route`).
         chunk_size: tokens per chunk; peak memory is V x D for G+ (`full`) plus a few
             chunk_size x V.
-        bias_gradient: count the bias of the head as trained, which adds 1 to <h, h'>.
+        bias_gradient: count the bias of the head as trained, which adds 1 / scale^2 to <h, h'>.
         tolerance: of `sparse`: mean bound on the error relative to the mean |THR|.
         eps: of `sparse`, in place of `tolerance`: see `Route`.
 
