@@ -14,8 +14,8 @@ from pathlib import Path
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict
 from thr_probe.errors import UsageError
 from thr_probe.groups import SampledGroup, sample_groups, write_token_table
-from thr_probe.policy import Policy, load_policy
-from thr_probe.probe import ProbeOptions, score_group
+from thr_probe.policy import Policy
+from thr_probe.probe import GroupScores, ProbeOptions, score_group
 from thr_probe.problems import (
     ProblemSet,
     Verifier,
@@ -41,7 +41,13 @@ from thr_probe.resume import (
 )
 from thr_probe.sampling import Sampler, SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
-from thr_probe.score import probe_options, recorded, score_rows, scoring_temperature
+from thr_probe.score import (
+    policy_of,
+    probe_options,
+    recorded,
+    score_rows,
+    scoring_temperature,
+)
 from thr_probe.traces import (
     Manifest,
     create_run,
@@ -143,17 +149,6 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         _finish(job, read_manifest(run_path))
     world.wait()
     return True
-
-
-def policy_of(config: ScoringConfig, world: World) -> Policy:
-    """The policy that the options name, on the device of this process."""
-    return load_policy(
-        config.model,
-        device=world.device(config.device),
-        dtype=config.dtype,
-        revision=config.revision,
-        adapter=config.adapter,
-    )
 
 
 def _job(
@@ -265,29 +260,33 @@ def _run_shard(job: Job, index: int, shard: Sequence[TokenizedProblem]) -> Advan
         truncated_wrong=job.config.truncated_wrong,
     )
     rollouts = [row for group in groups for row in group.rows(verifier=job.verifier.name)]
-    scores = [row for group in groups for row in _scored(job, group)] if job.config.score else []
+    scores = [_scored(job, group) for group in groups] if job.config.score else []
     write_part(job.run_path, "rollouts", index, rollouts, overwrite=True)
     if job.config.score:
-        write_part(job.run_path, f"scores/{SCORE_ID}", index, scores, overwrite=True)
+        rows = [
+            row
+            for group, found in zip(groups, scores, strict=True)
+            for row in score_rows(found, group.task.problem.prompt_id)
+        ]
+        write_part(job.run_path, f"scores/{SCORE_ID}", index, rows, overwrite=True)
     return Advance(
         prompts=len(shard),
         completions=len(rollouts),
         correct=sum(sum(group.correct) for group in groups),
         tokens=sum(group.num_tokens for group in groups),
+        undecided=sum(found.num_undecided for found in scores),
     )
 
 
-def _scored(job: Job, group: SampledGroup) -> list[dict[str, object]]:
-    prompt_id = group.task.problem.prompt_id
-    scores = score_group(
+def _scored(job: Job, group: SampledGroup) -> GroupScores:
+    return score_group(
         job.policy,
         group.task.token_ids,
         group.token_ids,
         group.correct,
         options=job.options,
-        prompt_id=prompt_id,
+        prompt_id=group.task.problem.prompt_id,
     )
-    return score_rows(scores, prompt_id)
 
 
 def _finish(job: Job, manifest: Manifest) -> None:

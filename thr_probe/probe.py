@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,15 +163,14 @@ class Replay:
     read: HeadPass
     """What the one pass over the vocabulary yields."""
 
-    @property
-    def logprob_N(self) -> Float[Tensor, " N"]:  # noqa: N802  named as in the trace
-        """log pi of each token, nats."""
-        return self.read.logprob_N
 
-    @property
-    def entropy_N(self) -> Float[Tensor, " N"]:  # noqa: N802  named as in the trace
-        """Entropy where the token was drawn, nats."""
-        return self.read.entropy_N
+Direction = Callable[[TokenGroup], Float[Tensor, " N"]]
+"""The weight of each token in a sum of R h^T."""
+
+
+def likelihood_direction(group: TokenGroup) -> Float[Tensor, " N"]:
+    """That of THR, G+: 1/|y_i| for the tokens of correct rollouts."""
+    return group.likelihood_weights
 
 
 def replay_group(  # noqa: PLR0913  the last spares a pass what it does not need
@@ -182,11 +181,12 @@ def replay_group(  # noqa: PLR0913  the last spares a pass what it does not need
     *,
     options: ProbeOptions,
     prompt_id: str | None = None,
-    for_thr: bool = True,
+    direction: Direction | None = likelihood_direction,
 ) -> Replay:
     """One pass of a group through the policy, without THR: states, log-probability, entropy.
 
-    Args, Raises: as `score_group`; `for_thr` is whether THR will be asked for.
+    Args, Raises: as `score_group`; `direction` is the largest that will be asked for, so that the
+    pass gathers what the restricted routes need of it; None where none will be.
     """
     named = "the prompt" if prompt_id is None else f"prompt {prompt_id}"
     if len(correct) != len(completions):
@@ -200,9 +200,8 @@ def replay_group(  # noqa: PLR0913  the last spares a pass what it does not need
     hidden_ND = policy.hidden(prompt_token_ids, completions, batch_tokens=options.batch_tokens)
     group = _packed(hidden_ND, completions, correct)
     head = policy.head(options.temperature or 1.0)
-    if for_thr and options.route.is_restricted:
-        weight_N = group.likelihood_weights
-        read = pass_for_columns(group, head, weight_N, chunk_size=options.chunk_size)
+    if direction is not None and options.route.is_restricted:
+        read = pass_for_columns(group, head, direction(group), chunk_size=options.chunk_size)
     else:
         read = head_pass(group.hidden_ND, group.token_ids_N, head, chunk_size=options.chunk_size)
     return Replay(group=group, head=head, read=read)
@@ -226,8 +225,8 @@ def replay_scores(replay: Replay, options: ProbeOptions) -> GroupScores:
     shown = split if options.split else None
     num_correct = int(group.correct_G.sum())
     return GroupScores(
-        logprob_N=replay.logprob_N.cpu(),
-        entropy_N=replay.entropy_N.cpu(),
+        logprob_N=replay.read.logprob_N.cpu(),
+        entropy_N=replay.read.entropy_N.cpu(),
         thr_N=thr_N.cpu(),
         thr_error_N=found.error_N.cpu() if options.error else None,
         thr_self_N=None if shown is None else shown.self_N.cpu(),

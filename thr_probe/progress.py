@@ -18,6 +18,8 @@ class Advance:
     """Correct completions."""
     tokens: int = 0
     """Completion tokens."""
+    undecided: int = 0
+    """Tokens that the bound on THR left open."""
     resumed: bool = False
     """Whether an earlier process had finished the shard."""
 

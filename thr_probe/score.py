@@ -47,6 +47,17 @@ def probe_options(config: ScoringConfig, temperature: float) -> ProbeOptions:
     )
 
 
+def policy_of(config: ScoringConfig, world: World) -> Policy:
+    """The policy that the options name, on the device of this process."""
+    return load_policy(
+        config.model,
+        device=world.device(config.device),
+        dtype=config.dtype,
+        revision=config.revision,
+        adapter=config.adapter,
+    )
+
+
 def recorded(value: object) -> object:
     """A value as JSON can carry it: beta = -inf in words."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -136,13 +147,7 @@ def score_run(
     }
     _check_room(run, score_id, info, resume=resume)
     world = World.from_environment()
-    policy = load_policy(
-        config.model,
-        device=world.device(config.device),
-        dtype=config.dtype,
-        revision=config.revision,
-        adapter=config.adapter,
-    )
+    policy = policy_of(config, world)
     check_tokenizer(run, policy)
     info["model_digest"] = policy.weights_digest
     _check_room(run, score_id, info, resume=resume)
@@ -162,6 +167,7 @@ def score_run(
         if monitor.should_stop():
             return None
         rows: list[dict[str, object]] = []
+        undecided = 0
         for group in groups:
             first = group[0]
             scores = score_group(
@@ -173,8 +179,9 @@ def score_run(
                 prompt_id=first["prompt_id"],
             )
             rows += score_rows(scores, first["prompt_id"], step=first["step"])
+            undecided += scores.num_undecided
         write_part(run.path, table, index, rows)
-        monitor.advance(_advance(groups))
+        monitor.advance(_advance(groups, undecided))
     world.wait()
     return score_id
 
@@ -253,11 +260,12 @@ def _groups_by_part(run: Run) -> Iterator[list[list[dict[str, Any]]]]:
         yield [list(group) for _, group in keyed]
 
 
-def _advance(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Advance:
+def _advance(groups: Sequence[Sequence[Mapping[str, Any]]], undecided: int) -> Advance:
     rows = [row for group in groups for row in group]
     return Advance(
         prompts=len(groups),
         completions=len(rows),
         correct=sum(row["correct"] for row in rows),
         tokens=sum(len(row["token_ids"]) for row in rows),
+        undecided=undecided,
     )

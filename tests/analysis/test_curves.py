@@ -191,7 +191,8 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"is not a training run: it has no metrics\.jsonl"):
         training_curves([tmp_path])
     text = write_journal(tmp_path / "text", [step_record(0, entropy="high")])
-    with pytest.raises(DataError, match=r"text/metrics\.jsonl: entropy: .*expected a number"):
+    message = r"text/metrics\.jsonl, line 1: entropy: found 'high', expected a number"
+    with pytest.raises(DataError, match=message):
         training_curves([text])
 
 

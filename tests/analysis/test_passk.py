@@ -130,6 +130,21 @@ def test_outcomes_of_training_equal_enumeration_at_their_first_and_last_epoch(
         assert_allclose(table["value"][0], np.mean([h[epoch] for h in rows["acc"]]), atol=1e-12)
 
 
+def test_each_split_is_resampled_once(
+    tmp_path: Path, make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def counted_weights(num_questions: int, **options: int) -> np.ndarray:
+        sizes.append(num_questions)
+        return question_weights(num_questions, **options)
+
+    monkeypatch.setattr("thr_probe.analysis.passk.question_weights", counted_weights)
+    groups = [group("10", dataset=name) for name in ("amc", "amc", "aime")]
+    pass_at_k_curve(read_run(make_run(tmp_path / "run", groups)))
+    assert sizes == [3, 1, 2]
+
+
 def test_k_beyond_n_is_refused_naming_n(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run = read_run(make_run(tmp_path / "run", [group("1000"), group("110"), group("0000")]))
     with pytest.raises(UsageError, match=r"Pass@4 .* but n = 3 for 1 group of 3") as refused:

@@ -68,6 +68,15 @@ def test_no_step_is_skipped_unless_asked(tmp_path):
     assert "Without the first" not in everything.caption
 
 
+def test_prompts_of_steps_that_are_left_out_do_not_count(tmp_path):
+    untimed = {"kind": "step", "step": 3, "prompts_generated": 1000}
+    records = [step_record(0, prompts_generated=500), *training_records(3)[1:], untimed]
+    run = write_journal(tmp_path / "run", records)
+    for skipped, number in ((0, 580), (1, 80)):
+        summary = module_timing([run], skip_steps=skipped).summary
+        assert set(summary["num_questions"]) == {number}
+
+
 def test_a_module_that_never_ran_is_a_gap_and_one_that_ran_at_times_adds_up(tmp_path):
     never = [step_record(0, thr=None, total=797.0)]
     at_times = [step_record(0), step_record(1, thr=None, total=797.0)]

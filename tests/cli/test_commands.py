@@ -144,3 +144,13 @@ def test_a_verifier_that_fails_is_counted_and_told(tmp_path, monkeypatch):
     assert result.exit_code == 5, result.output
     assert json.loads(result.stdout)[0]["verifier error"] == 2
     assert "the verifier failed on 2 of 2 completions" in result.stderr
+
+
+def test_tokens_that_the_bound_leaves_open_are_told_at_the_end(capsys):
+    with shell_monitor() as monitor:
+        monitor.begin(2)
+        monitor.advance(Advance(prompts=1, completions=2, tokens=600, undecided=2))
+        monitor.advance(Advance(prompts=1, completions=2, tokens=400, undecided=1))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the bound on THR leaves 3 of 1,000 tokens open" in told
+    assert told.endswith("--vocab sparse --exact decides them")

@@ -67,6 +67,7 @@ def test_every_option_of_train_is_a_flag_with_its_default():
         (["--cov", "kl-cov", "--clip-high", "0.28"], "--clip-high does nothing with --cov kl-cov"),
         (["--tolerance", "-1"], "tolerance must be positive"),
         (["--vocab", "full", "--exact"], "exact does nothing with vocab 'full'"),
+        (["--clip-low", "1.5"], "clip_low must lie in [0, 1), got 1.5"),
     ],
 )
 def test_what_is_impossible_ends_with_2_and_writes_nothing(words, message, tmp_path):
@@ -90,6 +91,22 @@ def test_a_short_run_tells_each_step_and_where_the_model_is(tmp_path):
     again = run("train", "-o", path, "--resume", "--format", "json")
     assert again.exit_code == 0, again.output
     assert run("train", "-o", path).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("collect", ["--max-prompts=1", "-n2", "--max-new-tokens=8", "--no-score"],
+         "config.toml: unknown key"),
+        ("train", short(steps=1), "preset is 'lab' there, 'none' here"),
+    ],
+)  # fmt: skip
+def test_a_run_is_resumed_only_as_what_it_was_started(command, words, message, tmp_path):
+    path = tmp_path / "r"
+    assert run(command, "-o", path, *words).exit_code == 0
+    result = run("train", "-o", path, "--resume", "--preset", "none")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
 
 
 RECORD = {

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from thr_probe.core.stats import bootstrap_ratio, percentile_interval, question_weights
+from thr_probe.core.stats import (
+    bootstrap_difference,
+    bootstrap_ratio,
+    bootstrap_ratios,
+    percentile_interval,
+    question_weights,
+    quotient,
+)
 from thr_probe.errors import UsageError
 
 
@@ -69,13 +76,67 @@ def test_the_interval_is_that_of_resampling_question_by_question() -> None:
 
 
 def test_resamples_without_any_denominator_are_left_out() -> None:
-    # two of three questions have no denominator: (2/3)^3 = 30 % of resamples miss the third
-    numerator, denominator = [0.0, 0.0, 3.0], [0.0, 0.0, 4.0]
-    weights_BP = question_weights(3, seed=0, num_resamples=500)
+    # four of six questions have no denominator: (4/6)^6 = 9 % of resamples miss the other two
+    numerator, denominator = [0.0, 0.0, 0.0, 0.0, 3.0, 1.0], [0.0, 0.0, 0.0, 0.0, 4.0, 4.0]
+    weights_BP = question_weights(6, seed=0, num_resamples=500)
     draws = naive_draws(numerator, denominator, weights_BP)
-    assert 0.2 < np.mean(np.isnan(draws)) < 0.4
+    assert 0.05 < np.mean(np.isnan(draws)) < 0.15
     interval = bootstrap_ratio(numerator, denominator, weights_BP)
-    assert (interval.value, interval.low, interval.high) == (0.75, 0.75, 0.75)
+    assert (interval.value, interval.low, interval.high) == (0.5, 0.25, 0.75)
+    level = 0.1  # strictly between the values of either question alone
+    narrow = bootstrap_ratio(numerator, denominator, weights_BP, level=level)
+    expected = [naive_quantile(draws, share) for share in ((1 - level) / 2, (1 + level) / 2)]
+    assert_allclose([narrow.low, narrow.high], expected, rtol=1e-12)
+
+
+def test_a_single_question_with_a_denominator_gives_a_value_and_no_interval() -> None:
+    # the third column is made up of two questions, the first of one, the second of none
+    numerator_PM = np.array([[0.0, 0.0, 1.0], [3.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    denominator_PM = np.array([[0.0, 0.0, 2.0], [4.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    weights_BP = question_weights(3, num_resamples=200)
+    one, none, two = bootstrap_ratios(numerator_PM, denominator_PM, weights_BP)
+    assert_array_equal([one.value, one.low, one.high], [0.75, np.nan, np.nan])
+    assert_array_equal([none.value, none.low, none.high], [np.nan] * 3)
+    assert (two.value, two.low, two.high) == (0.75, 0.5, 1.0)
+
+
+def test_one_denominator_of_one_question_leaves_all_its_ratios_without_an_interval() -> None:
+    numerator_PM, denominator_PD = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[4.0], [0.0]])
+    found = bootstrap_ratios(numerator_PM, denominator_PD, question_weights(2, num_resamples=50))
+    assert [item.value for item in found] == [0.25, 0.5]
+    assert_array_equal([(item.low, item.high) for item in found], np.full((2, 2), np.nan))
+
+
+def test_a_difference_of_ratios_is_that_of_each_resample() -> None:
+    rng = np.random.default_rng(4)
+    numerator_PM, denominator_PM = (
+        rng.normal(2, 1, (9, 2)),
+        rng.integers(0, 9, (9, 2)).astype(float),
+    )
+    weights_BP = question_weights(9, seed=1, num_resamples=300)
+    found = bootstrap_difference(numerator_PM, denominator_PM, weights_BP, level=0.9)
+    first, second = (
+        naive_draws(numerator_PM[:, place].tolist(), denominator_PM[:, place].tolist(), weights_BP)
+        for place in range(2)
+    )
+    draws = [one - two for one, two in zip(first, second, strict=True)]
+    ratios = numerator_PM.sum(axis=0) / denominator_PM.sum(axis=0)
+    assert_allclose(found.value, ratios[0] - ratios[1], rtol=1e-12)
+    assert_allclose(found.low, naive_quantile(draws, 0.05), rtol=1e-11)
+    assert_allclose(found.high, naive_quantile(draws, 0.95), rtol=1e-11)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_difference_to_a_ratio_of_one_question_has_no_interval(place: int) -> None:
+    numerator_PM, denominator_PM = np.ones((3, 2)), np.full((3, 2), 2.0)
+    numerator_PM[1:, place], denominator_PM[1:, place] = 0, 0
+    found = bootstrap_difference(numerator_PM, denominator_PM, question_weights(3))
+    assert_array_equal([found.value, found.low, found.high], [0.0, np.nan, np.nan])
+
+
+def test_a_quotient_over_zero_is_undefined_and_shapes_broadcast() -> None:
+    found = quotient(np.array([[1.0, 0.0], [3.0, 6.0]]), np.array([[0.0], [2.0]]))
+    assert_array_equal(found, [[np.nan, np.nan], [1.5, 3.0]])
 
 
 def test_a_ratio_over_nothing_is_undefined_and_not_zero() -> None:

@@ -236,6 +236,20 @@ def test_ctrl_c_stops_after_the_shard_and_prints_how_to_go_on(tmp_path, monkeypa
     assert told.stderr.rstrip().endswith("--resume")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--temperature=-1"], "temperature must be 0 or positive"),
+        (["--top-p=1.5"], "top_p must lie in (0, 1]"),
+    ],
+)
+def test_sampling_that_is_impossible_is_refused_before_the_greedy_sets(words, message, tmp_path):
+    told = invoke("eval", "lab", "-o", tmp_path / "out", *FLAGS, *words)
+    assert told.exit_code == 2
+    assert message in told.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_set_is_an_error_before_anything_is_loaded(tmp_path):
     told = invoke("eval", "lab", "-o", tmp_path / "out", "--dataset", "aime42.parquet")
     assert told.exit_code == 3

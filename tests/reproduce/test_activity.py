@@ -39,6 +39,24 @@ def test_what_was_not_recorded_is_unknown_and_marks_nothing(activity, steps):
     assert not is_inactive(share)
 
 
+def test_penalties_at_unknown_ratios_are_unknown_and_mark_nothing():
+    number = {"penalised_tokens": [3.0, 5.0]}
+    share = active_share(Activity.PENALISED, pd.DataFrame(number))
+    assert math.isnan(share)
+    assert not is_inactive(share)
+    # one bound alone: a step that moved is known, one that may have moved the other way is not
+    one_side = pd.DataFrame(number | {"ratio_min": [1.0, 0.9]})
+    assert active_share(Activity.PENALISED, one_side) == 1.0
+    assert active_share(Activity.RATIO, one_side) == 1.0
+    # nothing was penalised, whatever the ratios were
+    assert active_share(Activity.PENALISED, pd.DataFrame({"penalised_tokens": [0.0, 0.0]})) == 0.0
+
+
+def test_text_in_a_metric_is_not_taken_for_a_missing_one():
+    with pytest.raises(ValueError, match="high"):
+        active_share(Activity.MASKED, pd.DataFrame({"masked_share": ["high", 0.5]}))
+
+
 def test_a_missing_record_of_one_step_does_not_count():
     steps = pd.DataFrame({"masked_share": [math.nan, 0.5]})
     assert active_share(Activity.MASKED, steps) == 1.0

@@ -86,6 +86,12 @@ def test_what_is_missing_is_none():
     assert Results([Measured(job=Job(row=row_named("grpo"), seed=0))]).ks() == []
 
 
+@pytest.mark.parametrize("quantity", ["greedily", "greedychain", "median", ""])
+def test_a_quantity_that_does_not_exist_is_told(quantity):
+    with pytest.raises(KeyError, match=f"no quantity '{quantity}'"):
+        RESULTS.value("grpo", quantity)
+
+
 def test_the_mean_of_several_ks_is_the_mean_of_their_values():
     results = Results([job("grpo", 0, [1, 2, 0, 4], n=4)])
     assert results.ks() == [1, 2, 4]
@@ -99,6 +105,23 @@ def test_one_question_has_no_interval():
     assert estimate(sums).value == 0.5
     assert math.isnan(estimate(sums).low)
     assert math.isnan(difference(sums, sums).high)
+
+
+def test_a_row_with_one_question_that_counts_has_no_interval_and_no_bounds_of_a_difference():
+    # overlaps: of three questions, one alone has completions that are compared
+    index = ["q0", "q1", "q2"]
+    one, all_three = (
+        Sums(table=pd.DataFrame({"numerator": n, "denominator": d}, index=index), seeds=(0,))
+        for n, d in (([0.0, 3.0, 0.0], [0.0, 4.0, 0.0]), ([1.0, 2.0, 3.0], [4.0, 4.0, 4.0]))
+    )
+    assert estimate(one).value == 0.75
+    assert math.isnan(estimate(one).low)
+    for first, second, value in ((one, all_three, 0.25), (all_three, one, -0.25)):
+        found = difference(first, second)
+        assert found.value == value
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    assert estimate(all_three).low < 0.5 < estimate(all_three).high
 
 
 def test_the_runs_on_disk_are_counted(fake_root):

@@ -56,7 +56,11 @@ def test_each_stage_of_a_job_has_its_command(tmp_path):
     [
         ({"seeds": "0,0"}, "different whole numbers"),
         ({"seeds": "one"}, "different whole numbers"),
+        ({"seeds": "0,²"}, "different whole numbers"),
         ({"rows": "grpoo"}, "no row 'grpoo'"),
+        ({"rows": ","}, "--rows takes one or more rows, got ','"),
+        ({"rows": ""}, "--rows takes one or more rows"),
+        ({"rows": "all", "quick": True}, "--rows all and --quick exclude each other"),
         ({"train_options": "'open"}, "No closing quotation"),
     ],
 )

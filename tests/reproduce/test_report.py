@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -10,11 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from thr_probe.analysis.timing import module_timing, timing_rows
 from thr_probe.errors import DataError
+from thr_probe.reproduce.estimates import Results
 from thr_probe.reproduce.exact import exact_check
 from thr_probe.reproduce.markdown import markdown_table, plain_markdown
+from thr_probe.reproduce.measure import measure
 from thr_probe.reproduce.report import write_report
 from thr_probe.reproduce.settings import ReproduceConfig
+from thr_probe.reproduce.training import time_table
 
 
 def exact_rows():
@@ -97,6 +102,22 @@ def test_times_have_the_columns_of_table_10(report):
     first = table(out, "times").iloc[0]
     assert first["Total (Sec)"] == 10.0
     assert first["THR share"] == 0.05
+
+
+def test_times_are_those_of_the_timing_analysis_also_where_a_timer_is_missing(make_job, tmp_path):
+    made = make_job(tmp_path, "thr", 0, 0.5)
+    run = tmp_path / "runs" / "thr-s0"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[0] |= {"thr": None, "total": 9.5}  # a step that had nothing to score
+    lines[1] |= dict.fromkeys(("gen", "update", "thr", "ref", "old", "total"))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = time_table(Results([measure(made, tmp_path)])).to_dict("records")
+    (expected,) = timing_rows(module_timing([run]))
+    assert expected["steps"] == 5
+    assert {name: found[name] for name in list(expected)[2:]} == dict(list(expected.items())[2:])
+    assert found["THR"] == pytest.approx(4 * 0.5 / 5)
+    parts = [found[name] for name in ("Data Gen", "Model Upd", "THR", "Ref", "Old Prob")]
+    assert sum(parts) == pytest.approx(found["Total (Sec)"])
 
 
 def test_hours_seeds_and_commands_are_stated(report):

@@ -70,6 +70,14 @@ def test_what_json_does_not_know_is_written_as_null_and_read_as_missing(tmp_path
     assert steps[["ratio_max", "kl"]].isna().all(axis=None)
 
 
+def test_truth_values_and_nulls_are_read_as_numbers(tmp_path):
+    append_metrics(tmp_path, step(0, resumed=True, kl=None))
+    append_metrics(tmp_path, step(1, resumed=False, kl=2))
+    steps, _ = read_metrics(tmp_path)
+    assert steps["resumed"].tolist() == [1.0, 0.0]
+    np.testing.assert_array_equal(steps["kl"], [np.nan, 2.0])
+
+
 @pytest.mark.parametrize("torn", [b'{"kind": "st', b"\0\0\0", b'{"kind": "step", "step": 2}'])
 def test_a_torn_last_line_is_dropped_when_read_appended_to_and_truncated(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
@@ -143,6 +151,12 @@ def test_a_run_that_has_only_begun_has_no_rows(tmp_path):
         ('{"kind": "step"}', "line 2: step: found None, expected a whole number"),
         ('{"kind": "step", "step": 1.5}', "line 2: step: found 1.5"),
         ('{"kind": "eval", "step": 1}', "line 2: dataset: found None, expected text"),
+        ('{"kind": ["step"], "step": 1}', "expected a record of kind step or eval"),
+        ('{"kind": "step", "step": 1, "kl": "0.5"}', "line 2: kl: found '0.5', expected a number"),
+        ('{"kind": "step", "step": 1, "kl": [0.5]}', "line 2: kl: found [0.5], expected a number"),
+        ('{"kind": "step", "step": 1, "kl": {}}', "line 2: kl: found {}, expected a number"),
+        ('{"kind": "step", "step": 1, "dataset": [1]}', "line 2: dataset: found [1]"),
+        ('{"kind": "eval", "step": 1, "dataset": "a", "n": "x"}', "line 2: n: found 'x'"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, message):

@@ -8,7 +8,7 @@ import math
 import pytest
 from numpy.testing import assert_allclose
 
-from thr_probe.config import Origin
+from thr_probe.config import Origin, differences
 from thr_probe.errors import DataError, UsageError
 from thr_probe.train.config import CHOICES, TrainConfig
 from thr_probe.train.engine import learning_rate
@@ -50,6 +50,34 @@ def test_every_preset_holds_known_options_only():
     names = {item.name for item in dataclasses.fields(TrainConfig)}
     for values in PRESETS.values():
         assert values.keys() <= names
+
+
+APPLICABLE = {"thr": {"p": -0.1}, "entropy-top": {"entropy_share": 0.1}}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", CHOICES["method"])
+def test_every_method_goes_with_every_preset(preset, method):
+    flags = {"preset": preset, "dataset": "problems.jsonl"} | APPLICABLE.get(method, {})
+    config, given = resolve_train(flags | {"method": method}, environment={})
+    kept = PRESETS[preset].get("keep_entropy", 0.0) if method == "thr" else 0.0
+    assert (config.method, config.preset, config.keep_entropy) == (method, preset, kept)
+    assert ("keep_entropy" in given) == (kept > 0)
+
+
+def test_a_keep_entropy_that_was_asked_for_is_not_dropped_with_the_presets():
+    options = {"preset": "llama3.2-3b-instruct", "dataset": "problems.jsonl", "method": "grpo"}
+    with pytest.raises(UsageError, match=r"--keep-entropy adds tokens to those of --method thr"):
+        resolve_train(options, environment={"THR_PROBE_KEEP_ENTROPY": "0.2"})
+
+
+def test_a_resumed_run_keeps_its_options_and_tells_of_another_preset():
+    saved = resolved(p=-0.1, steps=7)
+    for again in ({}, {"preset": "auto"}, {"preset": "lab"}):
+        assert resolve_train(again, environment={}, saved=saved)[0] == saved
+    other, given = resolve_train({"preset": "none"}, environment={}, saved=saved)
+    assert differences(saved, other) == ["preset is 'lab' there, 'none' here"]
+    assert given["steps"].origin is Origin.FILE
 
 
 def test_flags_go_before_environment_file_preset_and_default(tmp_path):

@@ -297,13 +297,21 @@ def test_groups_that_all_agree_end_in_an_error_with_counts(tmp_path, monkeypatch
         train(config, tmp_path / "r")
 
 
+NOWHERE = {"model": "./nowhere", "preset": "lab"}
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "words"),
     [
-        ({"model": "./nowhere", "preset": "lab"}, PrerequisiteError, "no model directory"),
+        (NOWHERE, PrerequisiteError, "no model directory"),
         ({"dataset": "lab:nothing"}, UsageError, "no split"),
         ({"prompts": 61}, UsageError, "more questions per step than the 60"),
         ({"dtype": "bfloat16"}, UsageError, "needs a GPU"),
+        (NOWHERE | {"clip_high": -0.1}, UsageError, "clip_high must not be negative"),
+        (NOWHERE | {"dual_clip": 1.0}, UsageError, "dual_clip must be greater than 1"),
+        (NOWHERE | {"method": "entropy-top", "entropy_share": 0.0}, UsageError, "share of tokens"),
+        (NOWHERE | {"cov": "kl-cov", "cov_share": 0.0}, UsageError, "cov_share must lie in"),
+        (NOWHERE | {"cov": "clip-cov", "cov_low": 5.0}, UsageError, "cov_low must be smaller"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(flags, error, words, tmp_path):

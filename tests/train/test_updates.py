@@ -318,3 +318,8 @@ def test_much_shorter_rows_wait_for_a_micro_batch_of_their_own():
 def test_the_objective_in_use_is_told_in_one_line():
     told = described(TrainConfig(preset="none", cov="kl-cov", method="grpo"))
     assert told == "kl-cov 0.002 (mini-batch), no clip; grpo; group-token-mean; k3 0.0001"
+    options = {"dual_clip": 3.0, "adv_std": "sample", "renorm": "selected", "entropy_coef": 0.001}
+    assert described(TrainConfig(preset="none", **options)) == (
+        "grpo clip 0.2/0.2, dual clip 3; thr(p=0); sample deviation; group-token-mean over "
+        "selected tokens; k3 0.0001; entropy bonus 0.001"
+    )

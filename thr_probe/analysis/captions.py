@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from thr_probe.analysis.intervals import interval_sentence
 from thr_probe.analysis.result import Analysis, counted, latex_escape, latex_percent
 
 _THR = r"$|\mathrm{THR}|$"
@@ -33,7 +34,9 @@ def density_caption(analysis: Analysis, style: str) -> str:
     if not math.isfinite(analysis.value("median_tau").value):
         lines = "no group has a positive threshold to be marked"
     tops = [latex_percent(analysis.value(f"top_{share}_mass")) for share in (1, 5, 20)]
-    return _sentences(
+    return _caption(
+        analysis,
+        "Brackets and bands",
         f"Distribution of token-level {unit} in correct (a) and incorrect (b) completions: "
         f"{_counts(analysis)}",
         f"Blue is {unit} above 0 (exploitation), hatched vermilion below 0 (exploration); {axis}; "
@@ -47,7 +50,6 @@ def density_caption(analysis: Analysis, style: str) -> str:
         f"20\\,\\% hold {tops[0]}, {tops[1]} and {tops[2]} (Gini coefficient "
         f"{_gini(analysis)}); the dotted line would be equal shares",
         *_left_out(analysis),
-        _interval_sentence(analysis, "Brackets and bands"),
     )
 
 
@@ -92,7 +94,9 @@ def overlap_caption(analysis: Analysis) -> str:
         for name in ("median_overlap", "peak_overlap", "mean_overlap", "mean_chance")
     }
     drawn = counted(analysis.count("num_completions_drawn"), "completion")
-    return _sentences(
+    return _caption(
+        analysis,
+        "Brackets and bands",
         f"Overlap between dominant tokens ({_THR} above the threshold $\\tau$) and as many tokens "
         f"of highest entropy of the same completion: {_counts(analysis)}",
         f"Histogram and kernel density estimate (Scott's bandwidth {facts['bandwidth']:.3f}, "
@@ -103,7 +107,6 @@ def overlap_caption(analysis: Analysis) -> str:
         f"{value['mean_chance']}",
         *_outside_the_curve(analysis),
         *_left_out(analysis),
-        _interval_sentence(analysis, "Brackets and bands"),
     )
 
 
@@ -139,7 +142,9 @@ def retention_caption(analysis: Analysis) -> str:
             f"In {counted(nonpositive, 'group')} $\\tau \\le 0$ retains every token; without "
             f"{'it' if nonpositive == 1 else 'them'} the share of all tokens is {share}"
         )
-    return _sentences(
+    return _caption(
+        analysis,
+        "Brackets and bars",
         f"Share of tokens that the adaptive threshold retains, {_THR} $> \\tau$: "
         f"{_counts(analysis)}",
         "(a) Distribution over questions of the share of each question's tokens; lines mark the "
@@ -148,7 +153,6 @@ def retention_caption(analysis: Analysis) -> str:
         "(b) Both by correctness of the completion",
         *([without] if without else []),
         *_left_out(analysis),
-        _interval_sentence(analysis, "Brackets and bars"),
     )
 
 
@@ -165,14 +169,8 @@ def _left_out(analysis: Analysis) -> list[str]:
     return [latex_escape(sentence.rstrip("."))] if sentence else []
 
 
-def _interval_sentence(analysis: Analysis, where: str) -> str:
-    if analysis.count("num_questions") < 2:
-        return "A single question gives no interval"
-    return (
-        f"{where} are 95\\,\\% percentile intervals from "
-        f"{analysis.count('num_resamples'):,} bootstrap resamples of the questions"
-    )
-
-
-def _sentences(*sentences: str) -> str:
-    return " ".join(f"{sentence}." for sentence in sentences)
+def _caption(analysis: Analysis, where: str, *sentences: str) -> str:
+    """Sentences without their full stops, and how the intervals shown there were made."""
+    sizes = analysis.count("num_resamples"), analysis.count("num_questions")
+    stopped = [f"{sentence}." for sentence in sentences]
+    return " ".join([*stopped, interval_sentence(where, *sizes)])

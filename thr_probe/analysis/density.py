@@ -20,7 +20,7 @@ from thr_probe.analysis.histograms import (
     survey,
 )
 from thr_probe.analysis.kernel import gaussian_weights
-from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler, safe_ratio
+from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler
 from thr_probe.analysis.result import (
     Analysis,
     counted,
@@ -29,7 +29,7 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import CompletionStream
-from thr_probe.core.stats import Interval
+from thr_probe.core.stats import Interval, quotient
 from thr_probe.errors import UsageError
 from thr_probe.traces.reader import Run
 
@@ -237,7 +237,7 @@ def _histogram_curves(
         if split not in ("correct", "incorrect"):
             continue
         value, low, high = collected.drawn.band(
-            lambda drawn: safe_ratio(drawn[histogram] @ kernel_KX, drawn["tokens"][:, None]),
+            lambda drawn: quotient(drawn[histogram] @ kernel_KX, drawn["tokens"][:, None]),
             chosen_S,
             of="tokens",
         )

@@ -16,14 +16,14 @@ def interval_facts(weights_BP: Int[np.ndarray, "B P"], seed: int) -> dict[str, o
     }
 
 
-def interval_sentence(where: str, weights_BP: Int[np.ndarray, "B P"]) -> str:
+def interval_sentence(where: str, num_resamples: int, num_questions: int) -> str:
     """The same for a caption, in LaTeX.
 
     Args:
         where: what shows the intervals, such as `Whiskers`.
-        weights_BP: the resamples.
+        num_resamples: how many resamples there are.
+        num_questions: of the data.
     """
-    num_resamples, num_questions = weights_BP.shape
     if num_questions < 2:
         return "A single question gives no interval."
     return (

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from thr_probe.analysis.captions import overlap_caption
 from thr_probe.analysis.histograms import dominant_tokens
 from thr_probe.analysis.kernel import gaussian_weights, scott_bandwidth
-from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler, safe_ratio
+from thr_probe.analysis.resampling import Drawn, ResampledSums, Resampler
 from thr_probe.analysis.result import (
     Analysis,
     counted,
@@ -20,6 +20,7 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import Batch, CompletionStream
+from thr_probe.core.stats import quotient
 from thr_probe.traces.reader import Run
 
 _FINE_BINS = 400
@@ -145,8 +146,8 @@ def completion_overlaps(
     cut_N = batch.per_token(cut_R)
     num_both_R = batch.count(dominant_N & (falling_N < cut_N))
     num_both_R += _first_ties(batch, dominant_N, falling_N == cut_N, left_R)
-    chance_R = safe_ratio(num_dominant_R.astype(float), batch.lengths.astype(float))
-    return safe_ratio(num_both_R.astype(float), num_dominant_R.astype(float)), chance_R
+    chance_R = quotient(num_dominant_R.astype(float), batch.lengths.astype(float))
+    return quotient(num_both_R.astype(float), num_dominant_R.astype(float)), chance_R
 
 
 def _falling_order(value_N: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
@@ -273,7 +274,7 @@ def _density_band(
     sums: ResampledSums, chosen_S: Bool[np.ndarray, " S"], kernel_KX: Float[np.ndarray, "K X"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     def density(drawn: Drawn) -> Float[np.ndarray, "C X"]:
-        return safe_ratio(drawn["histogram"] @ kernel_KX, drawn["number"][:, None])
+        return quotient(drawn["histogram"] @ kernel_KX, drawn["number"][:, None])
 
     return sums.band(density, chosen_S, of="number")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from thr_probe.analysis.intervals import interval_facts, interval_sentence
 from thr_probe.analysis.result import (
@@ -61,9 +62,18 @@ def pass_at_k_table(counts: pd.DataFrame, ks: Sequence[int], *, seed: int = 0) -
     Returns:
         k, value, low, high, num_questions.
     """
+    return _table(counts, ks, _weights(counts, seed))
+
+
+def _weights(counts: pd.DataFrame, seed: int) -> Int[np.ndarray, "B P"]:
+    return question_weights(counts["prompt_id"].nunique(), seed=seed)
+
+
+def _table(
+    counts: pd.DataFrame, ks: Sequence[int], weights_BP: Int[np.ndarray, "B P"]
+) -> pd.DataFrame:
     question, _ = pd.factorize(counts["prompt_id"])
     groups_P = np.bincount(question)
-    weights_BP = question_weights(len(groups_P), seed=seed)
     rows = []
     for k in ks:
         estimate = pass_at_k(counts["n"].to_numpy(), counts["c"].to_numpy(), k)
@@ -100,19 +110,19 @@ def pass_at_k_curve(
         return empty_analysis("passk", "This run holds no completions.", facts)
     ks = _checked(ks, counts["n"])
     parts = {"all": counts} | _parts(counts, run, by)
+    weights = {split: _weights(part, seed) for split, part in parts.items()}
     curve = pd.concat(
-        [pass_at_k_table(part, ks, seed=seed).assign(split=split) for split, part in parts.items()],
+        [_table(part, ks, weights[split]).assign(split=split) for split, part in parts.items()],
         ignore_index=True,
     )[["split", "k", "value", "low", "high", "num_questions"]]
-    weights_BP = question_weights(counts["prompt_id"].nunique(), seed=seed)
     where = "Bands" if len(parts) == 1 else "Band and whiskers"
-    facts |= _facts(counts, ks) | interval_facts(weights_BP, seed)
+    facts |= _facts(counts, ks) | interval_facts(weights["all"], seed)
     return Analysis(
         name="passk",
-        summary=_summary(curve, parts, seed),
+        summary=_summary(curve, parts, weights),
         curves={"curve": curve},
         facts=facts,
-        caption=f"{_caption(curve, counts)} {interval_sentence(where, weights_BP)}",
+        caption=f"{_caption(curve, counts)} {interval_sentence(where, *weights['all'].shape)}",
     )
 
 
@@ -158,7 +168,11 @@ def _facts(counts: pd.DataFrame, ks: Sequence[int]) -> dict[str, object]:
     }
 
 
-def _summary(curve: pd.DataFrame, parts: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
+def _summary(
+    curve: pd.DataFrame,
+    parts: Mapping[str, pd.DataFrame],
+    weights: Mapping[str, Int[np.ndarray, "B P"]],
+) -> pd.DataFrame:
     rows = [
         summary_row(
             f"pass_at_{row['k']}",
@@ -172,13 +186,12 @@ def _summary(curve: pd.DataFrame, parts: dict[str, pd.DataFrame], seed: int) -> 
     for split, part in parts.items():
         question, _ = pd.factorize(part["prompt_id"])
         groups_P = np.bincount(question)
-        weights_BP = question_weights(len(groups_P), seed=seed)
         for quantity, chosen in (
             ("never_solved", part["c"] == 0),
             ("mixed", (part["c"] > 0) & (part["c"] < part["n"])),
             ("always_solved", part["c"] == part["n"]),
         ):
-            share = bootstrap_ratio(np.bincount(question, chosen), groups_P, weights_BP)
+            share = bootstrap_ratio(np.bincount(question, chosen), groups_P, weights[split])
             rows.append(
                 summary_row(quantity, split, "share of groups", share, num_questions=len(groups_P))
             )

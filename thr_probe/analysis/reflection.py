@@ -183,7 +183,7 @@ def _caption(analysis: Analysis, rates: _Rates, words: Sequence[str]) -> str:
         f"Counted are {latex_escape(str(analysis.facts['matching']))}, in "
         f"{counted(num_completions, 'completion')} of "
         f"{counted(rates.num_questions('all'), 'question')}. "
-        + interval_sentence("Whiskers", rates.weights_BP)
+        + interval_sentence("Whiskers", *rates.weights_BP.shape)
     )
 
 

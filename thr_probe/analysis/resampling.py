@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from thr_probe.analysis.intervals import interval_facts
 from thr_probe.analysis.quantiles import resampled_quantiles
 from thr_probe.analysis.stream import Strata
 from thr_probe.core.stats import (
@@ -36,12 +37,7 @@ class Resampler:
     def __init__(self, strata: Strata, num_questions: int, *, seed: int = 0) -> None:
         self.strata, self.num_questions = strata, num_questions
         self._weights_BP = question_weights(num_questions, seed=seed, dtype=np.int16)
-        self.facts = {
-            "interval": "percentile bootstrap over questions",
-            "level": 0.95,
-            "num_resamples": len(self._weights_BP),
-            "seed": seed,
-        }
+        self.facts = interval_facts(self._weights_BP, seed)
 
     def per_question(
         self, value_S: Shaped[np.ndarray, " S"], chosen_S: Bool[np.ndarray, " S"]
@@ -291,12 +287,3 @@ def _bounds(
         return np.full(draws_BK.shape[1], np.nan), np.full(draws_BK.shape[1], np.nan)
     low_K, high_K = np.quantile(defined_BK, [0.025, 0.975], axis=0)
     return low_K, high_K
-
-
-def safe_ratio(
-    numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
-    """The quotient, NaN where the denominator is 0; shapes broadcast."""
-    quotient = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
-    return quotient

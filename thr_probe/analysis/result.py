@@ -13,8 +13,6 @@ from thr_probe.core.stats import Interval
 
 SUMMARY_COLUMNS = ("quantity", "split", "unit", "value", "low", "high", "num_questions")
 
-INTERVAL_METHOD = "percentile bootstrap over questions, 95 %"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from thr_probe.analysis.captions import retention_caption
 from thr_probe.analysis.histograms import dominant_tokens
-from thr_probe.analysis.resampling import ResampledSums, Resampler, safe_ratio
+from thr_probe.analysis.resampling import ResampledSums, Resampler
 from thr_probe.analysis.result import (
     SUMMARY_COLUMNS,
     Analysis,
@@ -20,7 +20,7 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import CompletionStream
-from thr_probe.core.stats import Interval
+from thr_probe.core.stats import Interval, quotient
 from thr_probe.traces.reader import Run
 
 _BINS = 25
@@ -111,7 +111,7 @@ def _collect(stream: CompletionStream) -> _Totals:
         for name, value_R in zip(columns, found, strict=True):
             parts[name].append(value_R)
     group_R, stratum_R, tokens_R, dominant_R = (np.concatenate(parts[name]) for name in columns)
-    share_R = safe_ratio(dominant_R.astype(float), tokens_R.astype(float))
+    share_R = quotient(dominant_R.astype(float), tokens_R.astype(float))
 
     def sums(index_R: np.ndarray, value_R: np.ndarray | None) -> np.ndarray:
         return np.bincount(index_R, weights=value_R).astype(float)
@@ -170,9 +170,9 @@ def _step_rows(
 
     def statistic(weight_CG: np.ndarray) -> np.ndarray:
         tokens_CT = weight_CG @ tokens_GT
-        share_CT = safe_ratio(weight_CG @ dominant_GT, tokens_CT)
+        share_CT = quotient(weight_CG @ dominant_GT, tokens_CT)
         # a resample may miss every question of a step: the mean is over the others
-        return safe_ratio(np.nansum(share_CT, axis=1), (tokens_CT > 0).sum(axis=1).astype(float))
+        return quotient(np.nansum(share_CT, axis=1), (tokens_CT > 0).sum(axis=1).astype(float))
 
     interval: Interval = resampler.interval(statistic, stream.question_of_group)
     unit = "mean over training steps of the share of tokens"
@@ -187,7 +187,7 @@ def _curves(
     share_Q, questions = _question_shares(everything_S, totals, resampler)
     indicator_QK = np.eye(_BINS)[np.minimum((share_Q * _BINS).astype(np.int64), _BINS - 1)]
     value, low, high = resampler.band(
-        lambda weight: safe_ratio(weight @ indicator_QK, weight.sum(axis=1, keepdims=True)),
+        lambda weight: quotient(weight @ indicator_QK, weight.sum(axis=1, keepdims=True)),
         questions,
     )
     left = np.arange(_BINS) / _BINS

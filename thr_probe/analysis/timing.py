@@ -63,7 +63,7 @@ def module_timing(paths: Sequence[Path], *, skip_steps: int = 0) -> Analysis:
     if skip_steps < 0:
         raise UsageError(f"--skip-steps must be 0 or positive, got {skip_steps}")
     runs = read_training_runs(paths)
-    timed = {run.name: _seconds(run, skip_steps) for run in runs}
+    timed = {run.name: timers(run, skip_steps=skip_steps) for run in runs}
     facts = _facts(runs, timed, skip_steps)
     if all(table.empty for table in timed.values()):
         return empty_analysis("timing", _nothing(runs, timed, skip_steps), facts)
@@ -71,13 +71,13 @@ def module_timing(paths: Sequence[Path], *, skip_steps: int = 0) -> Analysis:
     facts["exclusions"] = exclusions = _nothing(missing, timed, skip_steps)
     timed = {name: table for name, table in timed.items() if not table.empty}
     modules = pd.DataFrame([row for name, table in timed.items() for row in _modules(name, table)])
-    generated = {run.name: run.total("prompts_generated") for run in runs}
+    generated = {run.name: run.values("prompts_generated") for run in runs}
     return Analysis(
         name="timing",
         summary=summary_table(
             row
             for name, table in timed.items()
-            for row in _summary(name, table, num_questions=generated[name])
+            for row in _summary(name, table, num_questions=int(generated[name][table.index].sum()))
         ),
         curves={"table": pd.DataFrame(_paper_rows(modules)), "modules": modules},
         facts=facts,
@@ -107,14 +107,25 @@ def check_unit(unit: str) -> None:
         raise UsageError(f"unknown unit {unit!r}", f"choose {' or '.join(UNITS)}")
 
 
-def _seconds(run: TrainingRun, skip_steps: int) -> pd.DataFrame:
-    """The timers of the steps that have them, by module."""
+def timers(run: TrainingRun, *, skip_steps: int = 0) -> pd.DataFrame:
+    """The timers of the steps that have them, by module.
+
+    Args:
+        run: the training run.
+        skip_steps: leave out that many first steps.
+    """
     table = pd.DataFrame({name: run.values(name) for name in (*MODULES, "total", "wall")})
     return table[(run.steps["step"] >= skip_steps) & table["total"].notna()]
 
 
-def _means(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation over the steps, of each timer."""
+def mean_timers(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over the steps, of each timer.
+
+    A module that some steps did without took 0 seconds there; one that no step had is NaN.
+
+    Args:
+        table: of `timers`.
+    """
     found = {}
     for name in table:
         column = table[name]
@@ -125,7 +136,7 @@ def _means(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _modules(run: str, table: pd.DataFrame) -> Iterator[dict[str, object]]:
-    means = _means(table)
+    means = mean_timers(table)
     total = means["total"][0]
     for name, column in {**MODULES, "total": TOTAL}.items():
         seconds, std = means[name]
@@ -155,7 +166,7 @@ def _percent(column: str) -> str:
 
 
 def _summary(run: str, table: pd.DataFrame, *, num_questions: int) -> Iterator[dict[str, object]]:
-    means = _means(table)
+    means = mean_timers(table)
     total = means["total"][0]
     for name, (seconds, _) in means.items():
         value = Interval(value=seconds, low=math.nan, high=math.nan)

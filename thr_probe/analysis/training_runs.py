@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from thr_probe.analysis.result import counted
-from thr_probe.errors import DataError, UsageError
-from thr_probe.traces.metrics import METRICS_NAME, read_metrics
+from thr_probe.errors import UsageError
+from thr_probe.traces.metrics import read_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +27,12 @@ class TrainingRun:
     """One row per evaluation and dataset, `step` the number of finished steps."""
 
     def values(self, column: str) -> pd.Series[float]:
-        """A quantity of the steps, NaN where it was not measured.
-
-        Raises:
-            DataError: text where a number is expected.
-        """
-        return _numbers(self.steps, column, self.name)
+        """A quantity of the steps, NaN where it was not measured."""
+        return _numbers(self.steps, column)
 
     def eval_values(self, column: str) -> pd.Series[float]:
         """The same of the evaluations."""
-        return _numbers(self.evals, column, self.name)
+        return _numbers(self.evals, column)
 
     def total(self, column: str) -> int:
         """A count summed over the steps; 0 where it was not written."""
@@ -101,13 +97,7 @@ def not_begun(runs: Sequence[TrainingRun]) -> str:
     return f"No step is finished yet in {names}." if runs else ""
 
 
-def _numbers(table: pd.DataFrame, column: str, run: str) -> pd.Series[float]:
+def _numbers(table: pd.DataFrame, column: str) -> pd.Series[float]:
     if column not in table:
         return pd.Series(math.nan, index=table.index, dtype="float64")
-    try:
-        return table[column].astype("float64")
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{run}/{METRICS_NAME}: {column}: {error}; expected a number",
-            "restore the file from a copy of the run",
-        ) from error
+    return table[column].astype("float64")

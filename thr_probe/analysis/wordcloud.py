@@ -21,7 +21,7 @@ from thr_probe.analysis.result import (
 )
 from thr_probe.analysis.stream import GROUPS, Batch, CompletionStream
 from thr_probe.analysis.token_types import TOKENS_FILE, TokenTypes, has_token_ids, token_types
-from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
+from thr_probe.core.stats import Interval, bootstrap_ratio, bootstrap_ratios, question_weights
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.reader import Run
 
@@ -182,17 +182,13 @@ def _sums(
 def _with_intervals(
     ranked: pd.DataFrame, sums: _Sums, weights_BP: Int[np.ndarray, "B P"]
 ) -> pd.DataFrame:
-    rows = []
-    for slot in range(len(ranked)):
-        # only the questions that have the type: the others add nothing to either sum, and a type
-        # met in a single question has no interval
-        has_P = sums.count_PS[:, slot] > 0
-        mean = bootstrap_ratio(
-            sums.thr_PS[has_P, slot], sums.count_PS[has_P, slot], weights_BP[:, has_P]
-        )
-        rows.append((mean.low, mean.high, int(has_P.sum())))
-    bounds = pd.DataFrame(rows, columns=["low", "high", "num_questions"])
-    return pd.concat([ranked, bounds], axis=1).assign(mass_share=ranked["mass"] / sums.mass_P.sum())
+    means = bootstrap_ratios(sums.thr_PS, sums.count_PS, weights_BP)
+    return ranked.assign(
+        low=[mean.low for mean in means],
+        high=[mean.high for mean in means],
+        num_questions=np.count_nonzero(sums.count_PS, axis=0),
+        mass_share=ranked["mass"] / sums.mass_P.sum(),
+    )
 
 
 def _summary(ranked: pd.DataFrame, sums: _Sums, weights_BP: Int[np.ndarray, "B P"]) -> pd.DataFrame:

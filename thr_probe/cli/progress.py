@@ -25,7 +25,7 @@ class ShellMonitor(Monitor):
         self.current = True
         """Whether the last line printed still says how far it is."""
         self.total = self.done = self.resumed = 0
-        self.completions = self.correct = self.tokens = 0
+        self.completions = self.correct = self.tokens = self.undecided = 0
         self.started = self.printed = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -52,6 +52,7 @@ class ShellMonitor(Monitor):
         self.completions += advance.completions
         self.correct += advance.correct
         self.tokens += advance.tokens
+        self.undecided += advance.undecided
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done, description=self.rates())
         elif self.done >= self.total or self._is_due():
@@ -82,11 +83,16 @@ class ShellMonitor(Monitor):
         self.console.print(f"prompts {self.done}/{self.total}  {self.rates()}  {time_text}")
 
     def end(self) -> None:
-        """Take the bar away, or print the last line."""
+        """Take the bar away, or print the last line; tell of tokens that were left open."""
         if self.bar is not None:
             self.bar.stop()
         elif self.done and not self.current:
             self.print_line()
+        if self.undecided:
+            self.console.print(
+                f"the bound on THR leaves {self.undecided:,} of {self.tokens:,} tokens open "
+                "(dominant or not, or of which sign); --vocab sparse --exact decides them"
+            )
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
         """First Ctrl-C: stop after this shard. Second: at once."""

@@ -27,7 +27,7 @@ from thr_probe.cli.shell import (
     stderr,
 )
 from thr_probe.cli.training import train_view
-from thr_probe.config import Given
+from thr_probe.config import Given, from_saved
 from thr_probe.train.config import TrainConfig
 from thr_probe.train.resolve import resolve_train
 
@@ -86,7 +86,7 @@ def _options(
     if resume and config is None and (out / "config.toml").exists():
         from thr_probe.traces import read_config
 
-        saved = read_config(out)
+        saved = from_saved(TrainConfig, read_config(out), out / "config.toml")
     return resolve_train(flags, environment=os.environ, config_file=config, saved=saved)
 
 

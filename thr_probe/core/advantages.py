@@ -250,11 +250,15 @@ def top_entropy_mask(entropy_N: Float[Tensor, " N"], share: float) -> Bool[Tenso
         UsageError: a share outside (0, 1].
     """
     check_entropy_share(share)
-    count = math.floor(share * len(entropy_N))
-    order_N = entropy_N.sort(descending=True, stable=True).indices
-    top_N = torch.zeros_like(entropy_N, dtype=torch.bool)
-    top_N[order_N[:count]] = True
-    return top_N
+    return largest_mask(entropy_N, math.floor(share * len(entropy_N)))
+
+
+def largest_mask(value_N: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
+    """The `count` largest values; ties to the earlier one."""
+    order_N = value_N.sort(descending=True, stable=True).indices
+    largest_N = torch.zeros_like(value_N, dtype=torch.bool)
+    largest_N[order_N[:count]] = True
+    return largest_N
 
 
 def kept_entropy_advantages(

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from thr_probe.core.advantages import largest_mask
 from thr_probe.errors import UsageError
 
 AGGREGATES = ("group-token-mean", "token-mean", "sequence-mean", "dr-grpo")
@@ -252,10 +253,7 @@ def kl_cov_penalised(covariance_N: Float[Tensor, " N"], share: float) -> Bool[Te
         UsageError: a share outside (0, 1].
     """
     count = _covariance_count(share, len(covariance_N))
-    order_N = covariance_N.sort(descending=True, stable=True).indices
-    penalised_N = torch.zeros_like(covariance_N, dtype=torch.bool)
-    penalised_N[order_N[:count]] = True
-    return penalised_N
+    return largest_mask(covariance_N, count)
 
 
 def kl_cov_loss(

@@ -93,7 +93,8 @@ def bootstrap_ratio(
     """Ratio of sums over questions, sum(numerator) / sum(denominator), with its interval.
 
     A mean over questions is the ratio whose denominators are all 1. A draw without any
-    denominator is undefined and left out; with a single question there is no interval (NaN).
+    denominator is undefined and left out; with fewer than two questions that have one there is no
+    interval (NaN).
     """
     numerator = np.asarray(numerator_P, dtype=np.float64)
     denominator = np.asarray(denominator_P, dtype=np.float64)
@@ -115,14 +116,7 @@ def bootstrap_ratios(
         weights_BP: of `question_weights`.
         level: of the intervals.
     """
-    total_M = denominator_PD.sum(axis=0)
-    value_M = _quotient(numerator_PM.sum(axis=0), total_M)
-    if len(numerator_PM) < 2:
-        undefined = float("nan")
-        return [Interval(value=float(value), low=undefined, high=undefined) for value in value_M]
-    drawn_BC = resampled_sums(weights_BP, np.hstack([numerator_PM, denominator_PD]))
-    num_ratios = numerator_PM.shape[1]
-    draws_BM = _quotient(drawn_BC[:, :num_ratios], drawn_BC[:, num_ratios:])
+    value_M, draws_BM = _ratios(numerator_PM, denominator_PD, weights_BP)
     bounds = [percentile_interval(draws_B, level=level) for draws_B in draws_BM.T]
     return [
         Interval(value=float(value), low=low, high=high)
@@ -130,10 +124,47 @@ def bootstrap_ratios(
     ]
 
 
-def _quotient(
+def bootstrap_difference(
+    numerator_PM: Float[np.ndarray, "P 2"],
+    denominator_PM: Float[np.ndarray, "P 2"],
+    weights_BP: Int[np.ndarray, "B P"],
+    *,
+    level: float = 0.95,
+) -> Interval:
+    """The first of two ratios minus the second, both over the same resampled questions.
+
+    A draw in which either is undefined is left out; where either has fewer than two questions with
+    a denominator there is no interval (NaN).
+
+    Args:
+        numerator_PM: a column for each of the two.
+        denominator_PM: likewise.
+        weights_BP: of `question_weights`.
+        level: of the interval.
+    """
+    value_M, draws_BM = _ratios(numerator_PM, denominator_PM, weights_BP)
+    low, high = percentile_interval(draws_BM[:, 0] - draws_BM[:, 1], level=level)
+    return Interval(value=float(value_M[0] - value_M[1]), low=low, high=high)
+
+
+def _ratios(
+    numerator_PM: Float[np.ndarray, "P M"],
+    denominator_PD: Float[np.ndarray, "P D"],
+    weights_BP: Int[np.ndarray, "B P"],
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "B M"]]:
+    """Ratios on the data as they are, and in every resample: NaN where one question makes it up."""
+    value_M = quotient(numerator_PM.sum(axis=0), denominator_PD.sum(axis=0))
+    drawn_BC = resampled_sums(weights_BP, np.hstack([numerator_PM, denominator_PD]))
+    num_ratios = numerator_PM.shape[1]
+    draws_BM = quotient(drawn_BC[:, :num_ratios], drawn_BC[:, num_ratios:])
+    enough_D = np.count_nonzero(denominator_PD, axis=0) >= 2
+    return value_M, np.where(enough_D, draws_BM, np.nan)
+
+
+def quotient(
     numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """NaN where the denominator is 0; shapes broadcast."""
+    """The numerator over the denominator, NaN where that is 0; shapes broadcast."""
     out = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     np.divide(numerator, denominator, out=out, where=denominator != 0)
     return out

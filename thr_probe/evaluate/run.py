@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from thr_probe.analysis.result import plain_facts
-from thr_probe.collect import collect, policy_of
+from thr_probe.collect import collect
 from thr_probe.config import config_dict
 from thr_probe.errors import UsageError
 from thr_probe.evaluate.plan import Plan, Task, plan_evaluation
@@ -23,6 +23,7 @@ from thr_probe.policy import Policy
 from thr_probe.processes import World
 from thr_probe.progress import SILENT, Monitor
 from thr_probe.resume import has_manifest
+from thr_probe.score import policy_of
 from thr_probe.traces import Run, read_run
 from thr_probe.traces.atomic import make_folder, write_text
 from thr_probe.versions import library_versions

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from thr_probe.config import POLICY, PROBLEMS, SAMPLING, VERIFIER, Options, option
 from thr_probe.errors import UsageError
+from thr_probe.sampling import SamplingSettings
 
 FINAL = "final"
 BEST = "best"
@@ -112,6 +113,10 @@ class EvalConfig(Options):
             raise UsageError(
                 "--temperature 0 gives the same completion every time, so Pass@K has no meaning",
                 "leave it at 1, or ask for greedy accuracy alone with --samples 0",
+            )
+        else:  # the sampler's own checks, before the greedy sets are answered
+            SamplingSettings(
+                group_size=self.samples, temperature=self.temperature, top_p=self.top_p
             )
 
 

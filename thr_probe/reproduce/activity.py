@@ -60,14 +60,18 @@ def _not_one(steps: pd.DataFrame) -> float:
 
 def _penalised(steps: pd.DataFrame) -> float:
     # the gradient of |log ratio| is 0 at a ratio of exactly 1
-    moved, number = _furthest(steps) > RATIO_ROUNDING, numbers(steps, "penalised_tokens")
-    return _share(number.where(moved | number.isna(), 0.0), lambda value: value > 0)
+    furthest, number = _furthest(steps), numbers(steps, "penalised_tokens")
+    number = number.mask((furthest <= RATIO_ROUNDING) & number.notna(), 0.0)
+    return _share(number.mask(furthest.isna() & (number > 0)), lambda value: value > 0)
 
 
 def _furthest(steps: pd.DataFrame) -> pd.Series[float]:
-    """How far the ratio of a token was from 1 in each step."""
+    """How far the ratio of a token was from 1 in each step; NaN where that is not known."""
     low, high = numbers(steps, "ratio_min"), numbers(steps, "ratio_max")
-    return pd.concat([1 - low, high - 1], axis=1).max(axis=1)
+    sides = pd.concat([1 - low, high - 1], axis=1)
+    furthest = sides.max(axis=1)
+    # one side alone can tell that a ratio moved, not that none did
+    return furthest.where(sides.notna().all(axis=1) | (furthest > RATIO_ROUNDING))
 
 
 _RULES: Mapping[Activity, Callable[[pd.DataFrame], float]] = {
@@ -84,7 +88,7 @@ def numbers(steps: pd.DataFrame, name: str) -> pd.Series[float]:
     """A column of the records as numbers; NaN where it was not recorded."""
     if name not in steps:
         return pd.Series(math.nan, index=steps.index, dtype=float)
-    return pd.to_numeric(steps[name], errors="coerce").astype(float)
+    return steps[name].astype(float)
 
 
 def _share(value: pd.Series[float], acts: Callable[[pd.Series[float]], pd.Series[bool]]) -> float:

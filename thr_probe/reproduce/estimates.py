@@ -18,9 +18,14 @@ import pandas as pd
 from jaxtyping import Int
 
 from thr_probe.analysis.passk import ks_up_to
-from thr_probe.analysis.resampling import safe_ratio
 from thr_probe.core.pass_at_k import pass_at_k
-from thr_probe.core.stats import Interval, bootstrap_ratio, percentile_interval, question_weights
+from thr_probe.core.stats import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_ratio,
+    question_weights,
+    quotient,
+)
 from thr_probe.reproduce.activity import is_inactive
 from thr_probe.reproduce.measure import Measured
 from thr_probe.reproduce.rows import Row
@@ -154,7 +159,11 @@ def _sums(jobs: Sequence[Measured], quantity: str) -> Sums | None:
 
 
 def question_sums(measured: Measured, quantity: str) -> pd.DataFrame | None:
-    """Numerator and denominator of a quantity for each question of a job; None without its run."""
+    """Numerator and denominator of a quantity for each question of a job; None without its run.
+
+    Raises:
+        KeyError: no such quantity.
+    """
     if quantity in _RATIOS:
         run, numerator, denominator = _RATIOS[quantity]
         table = measured.scored if run == "scored" else measured.sampled
@@ -162,7 +171,10 @@ def question_sums(measured: Measured, quantity: str) -> pd.DataFrame | None:
     if quantity.startswith("pass@"):
         ks = [int(k) for k in quantity.removeprefix("pass@").split("+")]
         return _passk(measured.sampled, ks)
-    table, kind = measured.greedy, quantity.removeprefix(GREEDY).strip()
+    name, _, kind = quantity.partition(" ")
+    if name != GREEDY:
+        raise KeyError(f"no quantity {quantity!r}")
+    table = measured.greedy
     if table is not None and kind:
         table = table[table["kind"] == kind]
     return None if table is None else _ratio(table["c"], table["n"])
@@ -182,8 +194,8 @@ def _ratio(numerator: pd.Series[float], denominator: pd.Series[float]) -> pd.Dat
 
 def point(table: pd.DataFrame) -> float:
     """The ratio on the data as they are; NaN without a denominator."""
-    total = table["denominator"].sum()
-    return float(table["numerator"].sum() / total) if total else math.nan
+    numerator, denominator = table[["numerator", "denominator"]].to_numpy().sum(axis=0)[:, None]
+    return float(quotient(numerator, denominator)[0])
 
 
 def estimate(sums: Sums) -> Interval:
@@ -197,16 +209,10 @@ def difference(first: Sums, second: Sums) -> Interval:
     """The first minus the second with its interval: both over the same resampled questions."""
     questions = first.table.index.union(second.table.index)
     tables = [sums.table.reindex(questions, fill_value=0.0) for sums in (first, second)]
-    value = point(tables[0]) - point(tables[1])
-    if len(questions) < 2:
-        return Interval(value=value, low=math.nan, high=math.nan)
-    weights_BP = _weights(len(questions))
-    first_B, second_B = (
-        safe_ratio(weights_BP @ table["numerator"], weights_BP @ table["denominator"])
-        for table in tables
+    numerator_PM, denominator_PM = (
+        np.column_stack([table[name] for table in tables]) for name in ("numerator", "denominator")
     )
-    low, high = percentile_interval(first_B - second_B)
-    return Interval(value=value, low=low, high=high)
+    return bootstrap_difference(numerator_PM, denominator_PM, _weights(len(questions)))
 
 
 @lru_cache(maxsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -37,7 +38,7 @@ def keep_settings(root: Path, config: ReproduceConfig) -> None:
         write_text(root / SETTINGS_NAME, tomli_w.dumps(wanted))
 
 
-def read_settings(root: Path) -> dict[str, object] | None:
+def read_settings(root: Path) -> dict[str, Any] | None:
     """What all rows have in common; None where nothing was begun.
 
     Raises:

@@ -20,7 +20,7 @@ LEGEND = (
 
 NONE = "-"
 
-_SCALES = {Unit.PERCENT: (100.0, 1), Unit.SMALL_PERCENT: (100.0, 3), Unit.PLAIN: (1.0, 4)}
+_SCALES = {Unit.PERCENT: (100.0, 1), Unit.SMALL_PERCENT: (100.0, 3)}
 
 
 def table_markdown(table: Table) -> str:

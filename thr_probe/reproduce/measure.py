@@ -142,8 +142,7 @@ def _scored(run: Run) -> tuple[pd.DataFrame, Interval | None]:
 
 
 def _completions(batch: Batch) -> np.ndarray:
-    row_N = batch.per_token(np.arange(len(batch.lengths)))
-    dominant_R = np.bincount(row_N[dominant_tokens(batch)], minlength=len(batch.lengths))
+    dominant_R = batch.count(dominant_tokens(batch))
     overlap_R, chance_R = completion_overlaps(batch)
     counts_R = (batch.tau_R > 0) & ~np.isnan(overlap_R)
     compared = [np.where(counts_R, value_R, 0.0) for value_R in (overlap_R, chance_R)]

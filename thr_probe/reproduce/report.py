@@ -55,7 +55,7 @@ def write_report(
             "run the same command without --report-only",
         )
     out = root / "report" if config.report is None else Path(config.report)
-    config = replace(config, **(read_settings(root) or {}))  # type: ignore[arg-type]
+    config = replace(config, **(read_settings(root) or {}))
     jobs = jobs_on_disk(root)
     results = Results(measure(job, root) for job in jobs)
     tables = question_tables(results)

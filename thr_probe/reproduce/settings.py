@@ -56,7 +56,7 @@ def seeds_of(config: ReproduceConfig) -> tuple[int, ...]:
         UsageError: a seed that is no whole number, or is there twice.
     """
     words = [word.strip() for word in config.seeds.split(",") if word.strip()]
-    if not words or not all(word.isdigit() for word in words) or len(set(words)) < len(words):
+    if not words or not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
         raise UsageError(f"--seeds takes different whole numbers, got {config.seeds!r}", "0,1,2")
     seeds = tuple(int(word) for word in words)
     return seeds[:1] if config.quick else seeds
@@ -66,13 +66,17 @@ def rows_of(config: ReproduceConfig) -> tuple[Row, ...]:
     """The rows that were asked for, in the order of the tables.
 
     Raises:
-        UsageError: a row that does not exist.
+        UsageError: a row that does not exist, none at all, or all rows of a quick replication.
     """
     if config.rows is None:
         return tuple(row for row in ROWS if row.is_core or not config.quick)
     if config.rows == "all":
+        if config.quick:
+            raise UsageError("--rows all and --quick exclude each other", "leave one of them out")
         return ROWS
     named = {row_named(word.strip()) for word in config.rows.split(",") if word.strip()}
+    if not named:
+        raise UsageError(f"--rows takes one or more rows, got {config.rows!r}", "all")
     return tuple(row for row in ROWS if row in named)
 
 

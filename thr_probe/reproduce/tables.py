@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -35,7 +36,6 @@ class Unit(StrEnum):
 
     PERCENT = "percent"
     SMALL_PERCENT = "percent, two digits"
-    PLAIN = "four digits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +81,33 @@ def passk_columns(results: Results) -> dict[str, str]:
     return {f"Pass@{k}": passk(k) for k in results.ks()}
 
 
+def _over_rows(results: Results, columns: dict[str, str], **described: Any) -> Table:
+    """A table of all rows, compared with GRPO and with Base."""
+    versus = (GRPO, BASE)
+    data = long_table(results, results.rows, columns, versus)
+    return Table(data=data, versus=versus, **described)
+
+
 def _greedy(results: Results) -> Table:
-    return Table(
+    return _over_rows(
+        results,
+        greedy_columns(results),
         name="greedy",
         heading="Greedy accuracy (Tables 1, 5, 7, 8 and 11)",
         note="Share of held-out problems solved at temperature 0, in %, over all problems and by "
         "kind of problem.",
-        data=long_table(results, results.rows, greedy_columns(results), (GRPO, BASE)),
-        versus=(GRPO, BASE),
         larger_is_better=True,
     )
 
 
 def _passk(results: Results) -> Table:
-    return Table(
+    return _over_rows(
+        results,
+        passk_columns(results),
         name="passk",
         heading="Pass@K (Tables 2, 3, 4, 6, 7, 9 and 13)",
         note="Unbiased estimate at temperature 1, in %, mean over held-out problems; Pass@1 is the "
         "mean accuracy of the samples.",
-        data=long_table(results, results.rows, passk_columns(results), (GRPO, BASE)),
-        versus=(GRPO, BASE),
         larger_is_better=True,
     )
 
@@ -122,26 +129,26 @@ def _ablation(results: Results) -> Table:
 
 
 def _reflection(results: Results) -> Table:
-    return Table(
+    return _over_rows(
+        results,
+        {"ratio": REFLECTION},
         name="reflection",
         heading="Reflection words per generated token (Tables 14 and 15)",
         note="In %, over the completions of Pass@K; the 29 words of Table 14, matched whole in the "
         "text. The lab's texts are short and use few of them.",
-        data=long_table(results, results.rows, {"ratio": REFLECTION}, (GRPO, BASE)),
-        versus=(GRPO, BASE),
         unit=Unit.SMALL_PERCENT,
     )
 
 
 def _retained(results: Results) -> Table:
-    return Table(
+    return _over_rows(
+        results,
+        {"final policy": RETAINED},
         name="retained",
         heading="Tokens retained by the threshold (Table 16)",
         note="Share of tokens with |THR| > tau, in %, in mixed groups of eight completions that "
         "the final policy sampled on held-out problems; the mean over the steps of training is in "
         "the table of training. The paper: 18 and 14 %.",
-        data=long_table(results, results.rows, {"final policy": RETAINED}, (GRPO, BASE)),
-        versus=(GRPO, BASE),
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from thr_probe.analysis.timing import MODULES, TOTAL
+from thr_probe.analysis.timing import MODULES, TOTAL, mean_timers, timers
+from thr_probe.analysis.training_runs import TrainingRun
 from thr_probe.reproduce.activity import numbers
 from thr_probe.reproduce.estimates import Results
 from thr_probe.reproduce.measure import Measured
@@ -30,11 +31,11 @@ BUDGET = (
 
 
 def time_table(results: Results) -> pd.DataFrame:
-    """Mean seconds per step of each module over all steps and seeds, and THR's share (Table 10)."""
+    """Mean seconds per step of each module, mean over the seeds, and THR's share (Table 10)."""
     lines = []
     for name, title, jobs in _trained(results):
-        timers = {**MODULES, "total": TOTAL}
-        seconds = {column: _mean(jobs, _average(timer)) for timer, column in timers.items()}
+        columns = {**MODULES, "total": TOTAL}
+        seconds = {column: _mean(jobs, _mean_timer(timer)) for timer, column in columns.items()}
         share = seconds["THR"] / seconds[TOTAL] if seconds[TOTAL] else math.nan
         lines.append(_head(name, title, jobs) | seconds | {THR_SHARE: share})
     return pd.DataFrame(lines)
@@ -99,6 +100,14 @@ def _mean(jobs: Sequence[Measured], rule: Callable[[pd.DataFrame], float]) -> fl
     """Mean over the seeds, those without the number left out."""
     values = [rule(item.steps) for item in jobs if item.steps is not None]
     return float(pd.Series(values, dtype=float).mean())
+
+
+def _mean_timer(name: str) -> Callable[[pd.DataFrame], float]:
+    def rule(steps: pd.DataFrame) -> float:
+        run = TrainingRun(name="", steps=steps, evals=pd.DataFrame())
+        return mean_timers(timers(run))[name][0]
+
+    return rule
 
 
 def _average(name: str) -> Callable[[pd.DataFrame], float]:

@@ -23,6 +23,7 @@ METRICS_NAME = "metrics.jsonl"
 STEP, EVAL = "step", "eval"
 
 _KEYS = {STEP: ["step"], EVAL: ["step", "dataset"]}
+_TEXTS = ("kind", "dataset")  # all else in a record is a number, a truth value or null
 _RESTORE = "restore the file from a copy of the run"
 
 
@@ -132,7 +133,7 @@ def _checked(path: Path, number: int, line: bytes) -> dict[str, Any]:
         record = json.loads(line)
     except ValueError as error:
         raise DataError(f"{path}, line {number}: not JSON: {error}", _RESTORE) from error
-    if not isinstance(record, dict) or record.get("kind") not in _KEYS:
+    if not isinstance(record, dict) or record.get("kind") not in list(_KEYS):
         raise DataError(
             f"{path}, line {number}: found {line[:60].decode(errors='replace')!r}, expected a "
             "record of kind step or eval",
@@ -145,6 +146,12 @@ def _checked(path: Path, number: int, line: bytes) -> dict[str, Any]:
                 f"{path}, line {number}: {name}: found {record.get(name)!r}, expected "
                 f"{'text' if wanted is str else 'a whole number'}",
                 _RESTORE,
+            )
+    for name, value in record.items():
+        is_text = name in _TEXTS and isinstance(value, str)
+        if not is_text and value is not None and not isinstance(value, int | float):
+            raise DataError(
+                f"{path}, line {number}: {name}: found {value!r}, expected a number", _RESTORE
             )
     return record
 

@@ -22,7 +22,7 @@ from thr_probe.groups import write_token_table
 from thr_probe.processes import World
 from thr_probe.progress import SILENT_TRAINING, TrainMonitor
 from thr_probe.prompts import problem_row
-from thr_probe.resume import check_same_inputs, check_same_options, has_manifest
+from thr_probe.resume import SCORE_ID, check_same_inputs, check_same_options, has_manifest
 from thr_probe.traces import (
     RunStatus,
     create_run,
@@ -42,7 +42,7 @@ from thr_probe.train.resolve import warnings_of
 from thr_probe.train.rollouts import harvest
 from thr_probe.train.scoring import score_group, set_ref_logprobs, set_token_advantages
 from thr_probe.train.setup import TrainJob, prepare, score_info
-from thr_probe.train.trace import SCORE_ID, truncate_parts
+from thr_probe.train.trace import truncate_parts
 from thr_probe.train.updates import run_update
 from thr_probe.train.validation import validate
 
@@ -66,7 +66,8 @@ def train(
         resume: go on from the newest checkpoint; a complete run is left as it is.
         overwrite: replace a run that stands there.
         argv: the command line, for the manifest.
-        monitor: told of every step, and asked between steps whether to stop.
+        monitor: told of every step in the first process, and asked in every process between steps
+            whether to stop.
 
     Returns:
         Whether all steps are done.
@@ -86,7 +87,7 @@ def train(
         check_same_options(run_path, config)
         if read_manifest(run_path).status is RunStatus.COMPLETE:
             return True
-    for sentence in warnings_of(config):
+    for sentence in warnings_of(config) if world.is_first else ():
         warnings.warn(sentence, stacklevel=2)
     job = prepare(config, run_path, world, argv=argv)
     with job.rollouts.verifier, world.told():
@@ -96,23 +97,24 @@ def train(
 def _run(job: TrainJob, monitor: TrainMonitor, *, resuming: bool, overwrite: bool) -> bool:
     done = _restore(job) if resuming else _create(job, overwrite=overwrite)
     sinks = _sinks(job)
+    told = monitor if job.world.is_first else SILENT_TRAINING
     try:
-        monitor.begin(job.config.steps, done)
+        told.begin(job.config.steps, done)
         if done == 0:
-            _evaluate(job, 0, sinks, monitor)
+            _evaluate(job, 0, sinks, told)
         for step in range(done, job.config.steps):
             if any(job.world.gather(monitor.should_stop())):
-                _save(job, step, monitor)
+                _save(job, step, told)
                 return False
-            record = run_step(job, step, monitor)
+            record = run_step(job, step, told)
             if sinks is not None:
                 sinks.step(record)
-                monitor.step(record)
+            told.step(record)
             finished = step + 1
             if _is_due(job.config.eval_every, finished, job.config.steps):
-                _evaluate(job, finished, sinks, monitor)
+                _evaluate(job, finished, sinks, told)
             if _is_due(job.config.save_every, finished, job.config.steps):
-                _save(job, finished, monitor)
+                _save(job, finished, told)
     finally:
         if sinks is not None:
             sinks.close()
@@ -191,7 +193,7 @@ def _evaluate(job: TrainJob, finished: int, sinks: Sinks | None, monitor: TrainM
     record = {"step": finished, "dataset": job.config.validation, **numbers}
     if sinks is not None:
         sinks.evaluated(record)
-        monitor.evaluated(record)
+    monitor.evaluated(record)
 
 
 def _save(job: TrainJob, finished: int, monitor: TrainMonitor) -> None:
@@ -270,5 +272,6 @@ def _finish(job: TrainJob) -> None:
         export_model(job.run_path / FINAL_MODEL, job.snapshot)
         if job.config.trace_every:
             write_token_table(job.run_path, job.snapshot)
-        finish_run(job.run_path, job.manifest)
+        # of a resumed run: what it was started with
+        finish_run(job.run_path, read_manifest(job.run_path))
     job.world.wait()

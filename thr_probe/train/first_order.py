@@ -194,12 +194,4 @@ def _change(question: Question, gradient_VD: Float[Tensor, "V D"], step_size: fl
     torch.optim.SGD([weight], lr=step_size).step()
     with torch.no_grad():
         moved_N = _logprobs(question, weight) - _logprobs(question, question.head.weight_VD)
-    return float(_mean_per_correct_completion(question.group, moved_N))
-
-
-def _mean_per_correct_completion(
-    group: TokenGroup, value_N: Float[Tensor, " N"]
-) -> Float[Tensor, ""]:
-    """sum over correct i of 1/|y_i| sum_k value: F of log-likelihoods."""
-    weight_G = group.correct_G.to(value_N.dtype) / group.lengths
-    return (weight_G[group.rollout_index_N] * value_N).sum()
+    return float((question.group.likelihood_weights * moved_N).sum())

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thr_probe.core.losses import (
     TokenLoss,
+    check_clip,
     clip_cov_dropped,
     clip_cov_loss,
     clipped_loss,
@@ -129,30 +131,56 @@ def _clip_cov_selection(config: TrainConfig) -> SelectTokens:
     return select
 
 
+def check_objective(config: TrainConfig) -> None:
+    """Refuse what the first update would refuse, on one token.
+
+    Raises:
+        UsageError: an impossible clip range, share or band of covariances.
+    """
+    check_clip(config.clip_low, config.clip_high, config.dual_clip)
+    select = objective_of(config).select
+    if select is not None:
+        one_N = torch.zeros(1)
+        select(one_N, one_N, one_N, update_generator(config, 0, 0))
+
+
 def described(config: TrainConfig) -> str:
     """The objective in use, in one line, for the trace's metadata.
 
     >>> described(TrainConfig(p=-0.1))
     'grpo clip 0.2/0.2; thr(p=-0.1); group-token-mean; k3 0.0001'
     """
-    parts = [f"{config.objective} clip {config.clip_low:g}/{config.clip_high:g}"]
-    if config.cov != "none":
-        clip = "no clip" if config.cov == "kl-cov" else parts[0]
-        parts = [f"{config.cov} {config.effective_cov_share:g} ({config.cov_scope}), {clip}"]
-    method = config.method
-    if method == "thr":
-        steered = f"p={config.p:g}"
-        if config.adaptive_p != "none":
-            steered = f"p from {config.p:g} by {config.adaptive_p}"
-        kept = f", keep-entropy {config.keep_entropy:g}" if config.keep_entropy else ""
-        method = f"thr({steered}{kept})"
-    parts.append(method)
+    parts = [_objective_told(config), _method_told(config)]
     if config.advantage != "grpo":
         parts.append(f"advantage {config.advantage}")
+    elif config.adv_std != "population":
+        parts.append(f"{config.adv_std} deviation")
     if config.pass_at_k != "none":
         detail = {"mixed": f" ({config.mix})", "static": f" (chi {config.chi:g})"}
         parts.append(f"pass@{config.k} {config.pass_at_k}{detail.get(config.pass_at_k, '')}")
-    return "; ".join([*parts, config.aggregate, f"k3 {config.kl_coef:g}"])
+    over = "" if config.renorm == "none" else f" over {config.renorm} tokens"
+    parts += [config.aggregate + over, f"k3 {config.kl_coef:g}"]
+    if config.entropy_coef != 0:
+        parts.append(f"entropy bonus {config.entropy_coef:g}")
+    return "; ".join(parts)
+
+
+def _objective_told(config: TrainConfig) -> str:
+    clip = f"{config.objective} clip {config.clip_low:g}/{config.clip_high:g}"
+    if config.cov != "none":
+        clip = "no clip" if config.cov == "kl-cov" else clip
+        return f"{config.cov} {config.effective_cov_share:g} ({config.cov_scope}), {clip}"
+    return clip if config.dual_clip is None else f"{clip}, dual clip {config.dual_clip:g}"
+
+
+def _method_told(config: TrainConfig) -> str:
+    if config.method != "thr":
+        return config.method
+    steered = f"p={config.p:g}"
+    if config.adaptive_p != "none":
+        steered = f"p from {config.p:g} by {config.adaptive_p}"
+    kept = f", keep-entropy {config.keep_entropy:g}" if config.keep_entropy else ""
+    return f"thr({steered}{kept})"
 
 
 def update_generator(config: TrainConfig, step: int, update: int) -> np.random.Generator:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thr_probe.config import Given, Origin, declared_types, flag_name, given_options
+from thr_probe.config import (
+    Given,
+    Origin,
+    config_dict,
+    declared_types,
+    flag_name,
+    given_options,
+)
 from thr_probe.errors import UsageError
 from thr_probe.train.config import TrainConfig
 from thr_probe.train.presets import NO_PRESET, preset_values
@@ -17,7 +24,7 @@ def resolve_train(
     *,
     environment: Mapping[str, str],
     config_file: Path | None = None,
-    saved: Mapping[str, Any] | None = None,
+    saved: TrainConfig | None = None,
 ) -> tuple[TrainConfig, dict[str, Given]]:
     """The options of a training run: flags, environment, config file, preset, defaults.
 
@@ -37,16 +44,21 @@ def resolve_train(
         TrainConfig, flags, command="train", environment=environment, config_file=config_file
     )
     base = _preset(given) if saved is None else _saved(saved)
-    # the preset that auto stands for is what is recorded
-    asked = {name: item for name, item in given.items() if name != "preset"}
-    merged = _with_fixed_aggregate({**base, **asked})
+    asked = dict(given)
+    if saved is None or ("preset" in given and given["preset"].value == "auto"):
+        asked.pop("preset", None)  # the preset that auto stands for is what is recorded
+    merged = _with_fixed_aggregate(_without_idle_preset({**base, **asked}))
     config = TrainConfig(**{name: item.value for name, item in merged.items()})
     check_given(config, {name: item for name, item in given.items() if item.origin is Origin.FLAG})
     return config, merged
 
 
-def _saved(saved: Mapping[str, Any]) -> dict[str, Given]:
-    return {name: Given(value=value, origin=Origin.FILE) for name, value in saved.items()}
+def _saved(saved: TrainConfig) -> dict[str, Given]:
+    return {
+        name: Given(value=value, origin=Origin.FILE)
+        for name, value in config_dict(saved).items()
+        if value is not None
+    }
 
 
 def _preset(given: Mapping[str, Given]) -> dict[str, Given]:
@@ -65,6 +77,14 @@ def _preset(given: Mapping[str, Given]) -> dict[str, Given]:
         )
     named = {**values, "preset": name}
     return {key: Given(value=value, origin=Origin.PRESET) for key, value in named.items()}
+
+
+def _without_idle_preset(merged: dict[str, Given]) -> dict[str, Given]:
+    """A preset's keep-entropy belongs to THR; only where somebody asked for it is that an error."""
+    kept, method = merged.get("keep_entropy"), merged.get("method")
+    if kept is None or kept.origin is not Origin.PRESET or method is None or method.value == "thr":
+        return merged
+    return {name: item for name, item in merged.items() if name != "keep_entropy"}
 
 
 def _with_fixed_aggregate(merged: dict[str, Given]) -> dict[str, Given]:

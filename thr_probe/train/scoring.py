@@ -16,6 +16,7 @@ from torch import Tensor
 
 from thr_probe import score
 from thr_probe.core.advantages import (
+    check_entropy_share,
     entropy_threshold_mask,
     kept_entropy_advantages,
     negative_only,
@@ -32,7 +33,15 @@ from thr_probe.core.routes import prepared
 from thr_probe.core.steering import Steering, steering
 from thr_probe.core.thr import dominant_mask, threshold
 from thr_probe.policy import Policy
-from thr_probe.probe import GroupScores, ProbeOptions, Replay, replay_group, replay_scores
+from thr_probe.probe import (
+    Direction,
+    GroupScores,
+    ProbeOptions,
+    Replay,
+    likelihood_direction,
+    replay_group,
+    replay_scores,
+)
 from thr_probe.processes import World
 from thr_probe.train.clock import Clock
 from thr_probe.train.config import TrainConfig
@@ -104,15 +113,15 @@ def score_group(
             group.correct,
             options=options,
             prompt_id=group.task.problem.prompt_id,
-            for_thr=config.method == "thr" or traced,
+            direction=_direction(config, traced=traced),
         )
     with clock.measure("thr"):
         index_N = replay.group.rollout_index_N.cpu()
         scored = ScoredGroup(
             group=group,
             lengths_G=replay.group.lengths.cpu(),
-            old_logprob_N=replay.logprob_N.cpu(),
-            entropy_N=replay.entropy_N.cpu(),
+            old_logprob_N=replay.read.logprob_N.cpu(),
+            entropy_N=replay.read.entropy_N.cpu(),
             base_N=group.advantage_G[index_N],
             incorrect_N=~torch.tensor(group.correct)[index_N],
         )
@@ -138,9 +147,16 @@ def set_ref_logprobs(
                 scored.group.token_ids,
                 scored.group.correct,
                 options=probe_options(config),
-                for_thr=False,
+                direction=None,
             )
-            scored.ref_logprob_N = replay.logprob_N.cpu()
+            scored.ref_logprob_N = replay.read.logprob_N.cpu()
+
+
+def _direction(config: TrainConfig, *, traced: bool) -> Direction | None:
+    """The direction whose change the step asks for; NTHR's weights are no smaller than THR's."""
+    if config.method in {"nthr", "random"}:
+        return lambda group: unit_weights(group.likelihood_weights)
+    return likelihood_direction if config.method == "thr" or traced else None
 
 
 def _add_nthr(scored: ScoredGroup, replay: Replay, config: TrainConfig) -> None:
@@ -153,6 +169,7 @@ def _add_nthr(scored: ScoredGroup, replay: Replay, config: TrainConfig) -> None:
         probe_options(config).route,
         sign_N=torch.ones_like(weight_N),
         tau_of=lambda score_N: threshold(score_N, group, beta=config.beta, reduce=config.reduce),
+        read=replay.read,
     )
     scored.nthr_tau, scored.nthr_score_N = found.tau, found.score_N.cpu()
 
@@ -238,6 +255,16 @@ METHODS: dict[str, Callable[[ScoredGroup, Rule], Tokens]] = {
     "entropy-top": _entropy_top,
     "random": _random,
 }
+
+
+def check_token_rule(config: TrainConfig) -> None:
+    """Refuse what the method would refuse once a step is generated and scored.
+
+    Raises:
+        UsageError: a share of tokens that selects none.
+    """
+    if config.method == "entropy-top":
+        check_entropy_share(config.entropy_share)
 
 
 def dominant(scored: ScoredGroup) -> Mask:

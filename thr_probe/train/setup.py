@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from thr_probe.config import config_dict
 from thr_probe.errors import UsageError
-from thr_probe.policy import Policy, load_policy
+from thr_probe.policy import Policy
 from thr_probe.policy.load import resolve_dtype
 from thr_probe.problems import ProblemSet, Verifier, load_problems, load_verifier
 from thr_probe.processes import World
 from thr_probe.prompts import TokenizedProblem, default_template, longest_completion, tokenized
+from thr_probe.resume import SCORE_ID
 from thr_probe.sampling import SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
-from thr_probe.score import recorded
+from thr_probe.score import policy_of, recorded
 from thr_probe.traces import Manifest
 from thr_probe.train.config import TrainConfig
 from thr_probe.train.module import PolicyModule, build_module
-from thr_probe.train.objective import described, objective_of
+from thr_probe.train.objective import check_objective, described, objective_of
 from thr_probe.train.rollouts import PromptStream, RolloutJob
 from thr_probe.train.rules import completion_advantage
-from thr_probe.train.scoring import probe_options
+from thr_probe.train.scoring import check_token_rule, probe_options
 from thr_probe.train.steer import Steerer
-from thr_probe.train.trace import SCORE_ID, StepTrace
+from thr_probe.train.trace import StepTrace
 from thr_probe.train.updates import Learner
 from thr_probe.versions import library_versions
 
@@ -76,7 +77,10 @@ def prepare(
         UsageError: options that do not fit the machine or the policy.
         DataError, PrerequisiteError: what is wrong with the problems or the policy.
     """
-    probe_options(config)  # refuses options of THR before anything is loaded
+    # before anything is loaded: options that the first group, step or update would refuse
+    probe_options(config)
+    check_token_rule(config)
+    check_objective(config)
     policy = _load(config, world, "float32")
     compute = _compute_dtype(config, world, policy.device)
     data = _data(config, policy)
@@ -197,13 +201,7 @@ def _problems(
 
 
 def _load(config: TrainConfig, world: World, dtype: str) -> Policy:
-    return load_policy(
-        config.model,
-        device=world.device(config.device),
-        dtype=dtype,
-        revision=config.revision,
-        adapter=config.adapter,
-    )
+    return policy_of(replace(config, dtype=dtype), world)
 
 
 def _compute_dtype(config: TrainConfig, world: World, device: torch.device) -> torch.dtype:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thr_probe.processes import World
+from thr_probe.resume import SCORE_ID
 from thr_probe.score import score_rows
 from thr_probe.traces import write_part
 from thr_probe.traces.layout import part_indices, part_path
 from thr_probe.train.scoring import ScoredGroup
 
-SCORE_ID = "default"
 TABLES = ("rollouts", f"scores/{SCORE_ID}")
 
 

@@ -201,7 +201,11 @@ def _selections(
     if learner.config.cov_scope == "micro-batch":
         return [_within(select, part, generator) for part in parts]
     masks = _over_the_mini_batch(learner, select, parts, generator)
-    return [lambda _, mask_N=mask_N: mask_N for mask_N in masks]  # type: ignore[misc]
+    return [_known(mask_N) for mask_N in masks]
+
+
+def _known(mask_N: Mask) -> Selection:
+    return lambda _: mask_N
 
 
 def _within(select: SelectTokens, part: MicroBatch, generator: np.random.Generator) -> Selection:
