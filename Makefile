@@ -64,7 +64,7 @@ bench: install
 # ratios of the quick forms beside benchmarks/ratios.json; BENCH_CHECK=--keep writes them there
 BENCH_CHECK ?=
 bench-check: install
-	$(BENCH_PYTHON) benchmarks/check.py $(BENCH_CHECK)
+	$(BENCH_PYTHON) benchmarks/check.py $(BENCH_CHECK) $(BENCH_PEERS:%=--peers %)
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

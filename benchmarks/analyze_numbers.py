@@ -107,14 +107,14 @@ def density_numbers(tables: Mapping[str, Columns], *, axes: Axes, median_tau: fl
             numbers[f"{name} of {split}"] = [float(top)]
     for label, wanted in (("correct", True), ("incorrect", False)):
         total = sums["tokens"][sums["correct"] == wanted].sum()
-        fraction = _histogram(asinh, wanted, ASINH_BINS) / total
+        fraction = _histogram(asinh, ASINH_BINS, wanted=wanted) / total
         numbers[f"diagnostic curve of {label}"] = fraction.tolist()
-        share = _histogram(linear, wanted, axes.linear_bins) / total
+        share = _histogram(linear, axes.linear_bins, wanted=wanted) / total
         numbers[f"paper curve of {label}"] = (share @ axes.kernel()).tolist()
     return numbers
 
 
-def _histogram(table: Columns, wanted: bool, bins: int) -> np.ndarray:  # noqa: FBT001
+def _histogram(table: Columns, bins: int, *, wanted: bool) -> np.ndarray:
     chosen = table["correct"] == wanted
     return np.bincount(table["bin"][chosen], table["tokens"][chosen], minlength=bins)
 
@@ -200,28 +200,6 @@ def wordcloud_numbers(types: Columns) -> Numbers:
         numbers[f"mean of {sign}"] = mean[order].tolist()
         numbers[f"mass share of {sign}"] = (mass[order] / whole).tolist()
     return numbers
-
-
-def disagreement(ours: Numbers, theirs: Numbers, tolerance: float) -> str | None:
-    """What differs between the sides, None where nothing does.
-
-    Args:
-        ours: of one side.
-        theirs: of the other.
-        tolerance: as a share of the number. A curve may differ by a thousandth of its highest
-            point: a token on the edge of a bin falls to either side by the last bit of a logarithm.
-    """
-    if ours.keys() != theirs.keys():
-        return f"only one side has {sorted(ours.keys() ^ theirs.keys())}"
-    for name, values in ours.items():
-        mine, other = np.array(values), np.array(theirs[name])
-        if mine.shape != other.shape:
-            return f"{name}: {mine.shape} against {other.shape}"
-        allowed = max(tolerance, 1e-3) if "curve" in name else tolerance
-        apart = np.abs(mine - other).max(initial=0.0)
-        if not apart <= allowed * np.abs(mine).max(initial=0.0):
-            return f"{name} differs by {apart:.3g}, of {np.abs(mine).max():.6g}"
-    return None
 
 
 def _ratios(rows: Columns, ratios: Mapping[str, tuple[str, str]]) -> Numbers:

@@ -1,12 +1,21 @@
-"""thr_probe's side: each analysis as the command line computes it, without drawing."""
+"""thr_probe's side: each analysis as the command line computes it, without drawing.
+
+Called by analyze.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from unittest import mock
 
 import analyze_numbers as numbers
 import pandas as pd
+import pyarrow as pa
+from analyze_measure import measured
 
 from thr_probe.analysis import reflection, resampling, wordcloud
 from thr_probe.analysis.density import thr_density
@@ -28,12 +37,24 @@ SCAN_RESAMPLES = 2
 """In place of 2,000: what is left is the reading, the sums of every question and the points."""
 
 
+def main() -> None:
+    """Run what the command line's JSON asks for."""
+    call = json.loads(sys.argv[1])
+    name, path, resampled = call["analysis"], call["trace"], call["side"] != "scan"
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    report, found = measured(lambda: analyze(name, path, resampled=resampled))
+    where = axes(found) if name == "density" else {}
+    print(json.dumps({**report, "numbers": point_values(found), "axes": where}))
+
+
 def analyze(name: str, path: str, *, resampled: bool = True) -> Analysis:
     """One analysis, the opening of the trace included, with or without its bootstrap."""
     if not resampled:
         for module in (resampling, reflection, wordcloud):
             few = functools.partial(module.question_weights, num_resamples=SCAN_RESAMPLES)
-            module.question_weights = few  # type: ignore[attr-defined]
+            # for good: a process does one analysis
+            mock.patch.object(module, "question_weights", few).start()
     return ANALYSES[name](read_run(path))
 
 
@@ -44,9 +65,14 @@ def point_values(analysis: Analysis) -> numbers.Numbers:
 
 def axes(analysis: Analysis) -> dict[str, float]:
     """Of the density: what `analyze_numbers.axes_of` takes."""
-    low, high = analysis.facts["linear_axis"]  # type: ignore[misc]
-    scale, largest = analysis.facts["asinh_scale"], analysis.facts["max_abs_thr"]
-    return {"low": low, "high": high, "scale": scale, "largest": largest}  # type: ignore[dict-item]
+    facts = cast("Mapping[str, Any]", analysis.facts)
+    low, high = facts["linear_axis"]
+    return {
+        "low": low,
+        "high": high,
+        "scale": facts["asinh_scale"],
+        "largest": facts["max_abs_thr"],
+    }
 
 
 def _summary(analysis: Analysis) -> numbers.Numbers:
@@ -99,3 +125,7 @@ _EXTRACTORS: dict[str, Callable[[Analysis], numbers.Numbers]] = {
     "reflection": _reflection,
     "wordcloud": _wordcloud,
 }
+
+
+if __name__ == "__main__":
+    main()

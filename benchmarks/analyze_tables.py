@@ -31,6 +31,33 @@ Reports = dict[str, dict[str, list[Report]]]
 """By analysis, then by side: thr_probe, scan (thr_probe without its bootstrap), and the peers."""
 
 
+def disagreement(
+    ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]], tolerance: float
+) -> str | None:
+    """What differs between the sides, None where nothing does.
+
+    Args:
+        ours: of one side.
+        theirs: of the other.
+        tolerance: as a share of the number. A curve may differ by a thousandth of its highest
+            point: a token on the edge of a bin falls to either side by the last bit of a logarithm.
+    """
+    if ours.keys() != theirs.keys():
+        return f"only one side has {sorted(ours.keys() ^ theirs.keys())}"
+    for name, mine in ours.items():
+        other = theirs[name]
+        if len(mine) != len(other):
+            return f"{name}: {len(mine)} values against {len(other)}"
+        allowed = max(tolerance, 1e-3) if "curve" in name else tolerance
+        largest = max(map(abs, mine), default=0.0)
+        gaps = [abs(a - b) for a, b in zip(mine, other, strict=True)]
+        # a gap that is no number is not within any bound
+        wrong = [gap for gap in gaps if not gap <= allowed * largest]
+        if wrong:
+            return f"{name} differs by {max(wrong):.3g}, of {largest:.6g}"
+    return None
+
+
 def print_times(reports: Reports, peers: Sequence[str]) -> None:
     """Seconds of every side."""
     sides = ("thr_probe", "scan", *peers)

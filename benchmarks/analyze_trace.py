@@ -2,12 +2,14 @@
 
 Made by the product's own writer in the product's own sizes: shards of 32 questions, groups of 8.
 Lengths, THR and entropies have heavy tails, tokens follow Zipf's law, and the texts are the tokens'
-texts end to end, so that both ways of counting words agree.
+texts end to end, so that both ways of counting words agree. Called by analyze.py with a line of
+JSON.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,12 @@ class Shard:
     def num_tokens(self) -> int:
         """Tokens of the shard."""
         return int(self.lengths_R.sum())
+
+
+def main() -> None:
+    """Generate what the command line's JSON asks for."""
+    call = json.loads(sys.argv[1])
+    generate(Path(call["trace"]), call["tokens"])
 
 
 def generate(path: Path, num_tokens: float, *, seed: int = 0) -> None:
@@ -209,3 +217,7 @@ def _bounds(shard: Shard) -> np.ndarray:
 
 def _schema(table: str, columns: dict[str, pa.Array]) -> pa.Schema:
     return arrow_schema(table, list(columns))
+
+
+if __name__ == "__main__":
+    main()

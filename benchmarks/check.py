@@ -3,8 +3,8 @@
 python benchmarks/check.py          compare with ratios.json; exit code 1 where one is worse
 python benchmarks/check.py --keep   measure and write ratios.json
 
-Times are not compared: they are the machine's. A script that is not there, or whose prerequisite is
-not installed, is skipped by name, and so is a ratio that only one side has.
+Times are not compared: they are the machine's. A script whose prerequisite is not installed is
+skipped by name, and so is a ratio that only one side has.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def main() -> int:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ratios.json"
-        failed = [name for name in arguments.only or SCRIPTS if not _ran(name, path)]
+        names = arguments.only or SCRIPTS
+        failed = [name for name in names if not _ran(name, path, arguments.peers)]
         measured = read(path)
     if arguments.keep:
         keep(COMMITTED, measured)
@@ -108,17 +109,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--keep", action="store_true", help="write ratios.json")
     parser.add_argument("--only", action="append", choices=SCRIPTS, help="only this benchmark")
+    parser.add_argument(
+        "--peers", action="append", default=[], help="bin folder with peers, for startup.py"
+    )
     return parser.parse_args()
 
 
-def _ran(name: str, path: Path) -> bool:
+def _ran(name: str, path: Path, peers: Sequence[str]) -> bool:
     """Whether a benchmark ran or had a reason not to."""
-    script = HERE / f"{name}.py"
-    if not script.exists():
-        print(f"{name}: not there, skipped", file=sys.stderr)
-        return True
     print(f"{name} ...", file=sys.stderr)
-    command = [sys.executable, str(script), "--quick", "--ratios", str(path)]
+    command = [sys.executable, str(HERE / f"{name}.py"), "--quick", "--ratios", str(path)]
+    if name == "startup":
+        command += [part for folder in peers for part in ("--peers", folder)]
     one = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
     ran = subprocess.run(command, env={**os.environ, **one}, stdout=subprocess.DEVNULL, check=False)
     if ran.returncode == MISSING:

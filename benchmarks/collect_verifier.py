@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
+from math_verify import parse, verify
 from tables import number
 
 from thr_probe.problems import MathVerifier
@@ -115,8 +116,6 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _math_verify(completion: str, gold: str) -> bool:
-    from math_verify import parse, verify  # noqa: PLC0415  it loads sympy
-
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     with contextlib.suppress(Exception):
         return bool(verify(parse(f"${gold}$"), parse(completion)))

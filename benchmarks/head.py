@@ -58,8 +58,6 @@ Call = Mapping[str, Any]
 def main() -> int:
     """Run what the command line asks for; the exit code."""
     arguments = _arguments()
-    if arguments.call is not None:
-        return _child(json.loads(arguments.call))
     missing = sorted(set(PACKAGES[arguments.device]) - set(_rows(arguments.device)))
     if missing:
         print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
@@ -84,7 +82,6 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="one process per row at the larger shape, no fused row"
     )
     parser.add_argument("--ratios", help="JSON file to merge the ratios into")
-    parser.add_argument("--call", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -101,16 +98,6 @@ def _plan(arguments: argparse.Namespace, shape: str) -> list[str]:
     return rows * (1 if once else arguments.repeats)
 
 
-def _child(call: Mapping[str, Any]) -> int:
-    """One process's work; its last line is what it found."""
-    import torch  # noqa: PLC0415  the parent needs none
-    from head_call import call_row  # noqa: PLC0415
-
-    torch.set_num_threads(1)
-    print(json.dumps(call_row(**call)))
-    return 0
-
-
 def _repetitions(
     plan: Sequence[str], shape: Mapping[str, int], device: str, *, backward: bool
 ) -> dict[str, list[Call]]:
@@ -123,7 +110,8 @@ def _repetitions(
 
 
 def _run(call: Mapping[str, object]) -> str:
-    command = [sys.executable, str(Path(__file__).resolve()), "--call", json.dumps(call)]
+    script = Path(__file__).with_name("head_call.py")
+    command = [sys.executable, str(script), json.dumps(call)]
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     ran = subprocess.run(
         command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True, check=True

@@ -1,8 +1,13 @@
-"""One timed call of a row of `head.py`, in a process that does nothing else."""
+"""One timed call of a row of `head.py`, in a process that does nothing else.
+
+Called by head.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +20,12 @@ WARM_UP = 64
 """Tokens of a call that is not timed: it compiles, and fills the libraries' buffers."""
 
 Call = Callable[[Tensor, torch.nn.Linear, Tensor], Mapping[str, object]]
+
+
+def main() -> None:
+    """Time the call that the command line's JSON asks for."""
+    torch.set_num_threads(1)
+    print(json.dumps(call_row(**json.loads(sys.argv[1]))))
 
 
 def call_row(
@@ -103,3 +114,7 @@ def _peak(device: str) -> int:
 def _status(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+if __name__ == "__main__":
+    main()

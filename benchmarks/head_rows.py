@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +15,7 @@ from thr_probe.core.head import Head, head_pass
 from thr_probe.policy.families import LogitRule
 from thr_probe.train.module import PolicyModule
 
+_LIGER = "liger_kernel.transformers.functional", "liger_fused_linear_cross_entropy"
 CHUNK = 1024
 """Tokens whose logits thr_probe holds at once: the default of the commands."""
 
@@ -90,25 +92,25 @@ def _chunked_loss(hidden_ND: Tensor, layer: torch.nn.Linear, ids_N: Tensor) -> T
 
 def _cut(implementation: str) -> Callable[[Tensor, torch.nn.Linear, Tensor], Read]:
     def forward(hidden_ND: Tensor, layer: torch.nn.Linear, ids_N: Tensor) -> Read:
-        from cut_cross_entropy import linear_cross_entropy  # noqa: PLC0415  where it is installed
-
+        loss = _of_package("cut_cross_entropy", "linear_cross_entropy")
         options = {"reduction": "none", "impl": implementation}
-        return -linear_cross_entropy(hidden_ND, layer.weight, ids_N, **options), None
+        return -loss(hidden_ND, layer.weight, ids_N, **options), None
 
     return forward
 
 
 def _liger(hidden_ND: Tensor, layer: torch.nn.Linear, ids_N: Tensor) -> Read:
-    from liger_kernel.transformers import functional  # noqa: PLC0415  where it is installed
-
-    fused = functional.liger_fused_linear_cross_entropy
-    return -fused(hidden_ND, layer.weight, ids_N, reduction="none"), None
+    loss = _of_package(*_LIGER)
+    return -loss(hidden_ND, layer.weight, ids_N, reduction="none"), None
 
 
 def _liger_loss(hidden_ND: Tensor, layer: torch.nn.Linear, ids_N: Tensor) -> Tensor:
-    from liger_kernel.transformers import functional  # noqa: PLC0415  where it is installed
+    return _of_package(*_LIGER)(hidden_ND, layer.weight, ids_N)
 
-    return functional.liger_fused_linear_cross_entropy(hidden_ND, layer.weight, ids_N)
+
+def _of_package(module: str, name: str) -> Callable[..., Tensor]:
+    """A function of a package that is not installed everywhere."""
+    return cast("Callable[..., Tensor]", getattr(importlib.import_module(module), name))
 
 
 ROWS: Mapping[str, Row] = {

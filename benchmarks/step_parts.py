@@ -1,7 +1,12 @@
-"""Both sides' passes over the very same completions, turn by turn in one process. Needs TRL."""
+"""Both sides' passes over the very same completions, turn by turn in one process. Needs TRL.
+
+Called by train_step.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +50,13 @@ class Scene:
     """thr_probe's mini-batches."""
     inputs: Sequence[dict[str, Tensor]]
     """The same for TRL."""
+
+
+def main() -> None:
+    """Time the parts of a step."""
+    call = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    print(json.dumps(parts(Sizes(**call["sizes"]))))
 
 
 def parts(sizes: Sizes) -> dict[str, list[tuple[float, float]]]:
@@ -196,3 +208,7 @@ def _trl_rollouts(scene: Scene) -> float:
 
 def _share(scene: Scene, tokens: int) -> float:
     return tokens / sum(int(scored.lengths_G.sum()) for scored in scene.groups)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,19 @@
-"""A policy of Qwen2.5-0.5B's shape with random weights, and rewards for what it writes."""
+"""A policy of Qwen2.5-0.5B's shape with random weights.
+
+Called by train_step.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
-import zlib
+import json
+import sys
 from pathlib import Path
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from thr_probe.lab import policy_directory
+from thr_probe.policy import load_policy
 
 QWEN_05B = {
     "vocab_size": 151_936,
@@ -17,14 +27,16 @@ QWEN_05B = {
 }
 
 
+def main() -> None:
+    """Write the policy that the command line's JSON asks for."""
+    call = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    save_random_policy(Path(call["sizes"]["model"]), QWEN_05B)
+    print("{}")
+
+
 def save_random_policy(folder: Path, shape: dict[str, object]) -> None:
     """Write a model directory: random weights in bfloat16, the lab's tokenizer."""
-    import torch  # noqa: PLC0415  the verifier's processes import this file, and need no torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
-
-    from thr_probe.lab import policy_directory  # noqa: PLC0415
-    from thr_probe.policy import load_policy  # noqa: PLC0415
-
     torch.manual_seed(0)
     tokenizer = load_policy(str(policy_directory()), device="cpu").tokenizer
     config = Qwen2Config(**shape, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
@@ -32,7 +44,5 @@ def save_random_policy(folder: Path, shape: dict[str, object]) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def coin(completion: str, answer: str) -> float:
-    """A verifier that has an opinion on any text, right or wrong about as often."""
-    del answer
-    return float(zlib.crc32(completion.encode()) % 2)
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,12 @@
-"""thr_probe's side: the steps of `thr-probe train`, with dynamic sampling off."""
+"""thr_probe's side: the steps of `thr-probe train`, with dynamic sampling off.
+
+Called by train_step.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +23,13 @@ from thr_probe.train.setup import TrainJob, prepare
 HARDLY_ANY = 1e-30
 """Advantage of the completions of a group that has none. TRL trains on such groups too, so here
 they are kept: with an advantage that is not zero, and that no float32 gradient notices."""
+
+
+def main() -> None:
+    """Time the steps that the command line's JSON asks for."""
+    call = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    print(report(Sizes(**call["sizes"]), call["side"]).to_json())
 
 
 def report(sizes: Sizes, method: str) -> Report:
@@ -87,3 +99,7 @@ def _peak(job: TrainJob) -> int:
     if job.learner.device.type == "cuda":
         return torch.cuda.max_memory_allocated(job.learner.device)
     return peak_rss()
+
+
+if __name__ == "__main__":
+    main()

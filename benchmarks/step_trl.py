@@ -1,7 +1,12 @@
-"""TRL's side: the same steps by GRPOTrainer. Needs TRL, see README.md."""
+"""TRL's side: the same steps by GRPOTrainer. Needs TRL, see README.md.
+
+Called by train_step.py with a line of JSON; prints one.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +70,13 @@ class _AtStepEnds(TrainerCallback):
         del args, control
         if state.global_step % self.updates == 0:
             self.marks.take()
+
+
+def main() -> None:
+    """Time the steps that the command line's JSON asks for."""
+    call = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    print(report(Sizes(**call["sizes"])).to_json())
 
 
 def report(sizes: Sizes) -> Report:
@@ -173,3 +185,7 @@ def _time_parts(trainer: GRPOTrainer, marks: Marks) -> None:
     timed("_generate", lambda *_: "gen")
     timed("_calculate_rewards", lambda *_: "gen")
     timed("_get_per_token_logps_and_entropies", which_pass)
+
+
+if __name__ == "__main__":
+    main()

@@ -82,7 +82,9 @@ def overhead(shape: Shape, *, repeats: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         states = Path(folder) / "states.pt"
         store(states, made.head, drawn)
-        old = row_of({"row": "old", "states": str(states), "layers": LAYERS})
+        old = row_of({"row": "old", "states": str(states)})
+        layers = {"row": "layers", "states": str(states), "layers": LAYERS, "repeats": repeats}
+        old |= row_of(layers, script="thr_layers.py")
         rows = {}
         for name in ROWS:
             out = Path(folder) / f"{name}.pt"
@@ -121,12 +123,11 @@ def store(path: Path, head: Head, drawn: TokenGroup) -> None:
     )
 
 
-def row_of(call: dict[str, Any]) -> dict[str, Any]:
+def row_of(call: dict[str, Any], *, script: str = "thr_routes.py") -> dict[str, Any]:
     """What a process of its own measured."""
     print(f"  {call['row']} ...", file=sys.stderr, flush=True)
-    script = Path(__file__).with_name("thr_routes.py")
     run = subprocess.run(
-        [sys.executable, str(script), json.dumps(call)],
+        [sys.executable, str(Path(__file__).with_name(script)), json.dumps(call)],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -136,14 +137,14 @@ def row_of(call: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _accuracy(found: dict[str, torch.Tensor], truth_N: torch.Tensor, drawn: TokenGroup) -> Any:
-    error_N = (found["thr"].double() - truth_N).abs()
+def _accuracy(thr_N: torch.Tensor, truth_N: torch.Tensor, drawn: TokenGroup) -> dict[str, float]:
+    error_N = (thr_N.double() - truth_N).abs()
     dominant_N = dominant_mask(truth_N, threshold(truth_N, drawn))
-    tau = threshold(found["thr"].double(), drawn)
+    tau = threshold(thr_N.double(), drawn)
     return {
         "l2": float(error_N.norm() / truth_N.norm()),
         "dominant": float((error_N / truth_N.abs())[dominant_N].max()),
-        "agree": float((dominant_mask(found["thr"], tau) == dominant_N).double().mean()),
+        "agree": float((dominant_mask(thr_N, tau) == dominant_N).double().mean()),
     }
 
 

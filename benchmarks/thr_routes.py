@@ -32,8 +32,7 @@ def main() -> None:
     group = TokenGroup(*(stored[name].clone() for name in ("hidden", "ids", "index", "correct")))
     head = Head(stored["weight"].clone())
     if call["row"] == "old":
-        memory = peak_of(lambda: head_pass(group.hidden_ND, group.token_ids_N, head))
-        told = {"layers": layers_seconds(call["layers"], group), "memory": memory}
+        told = {"memory": peak_of(lambda: head_pass(group.hidden_ND, group.token_ids_N, head))}
     else:
         told = route(call, group, head)
     print(json.dumps(told))
@@ -101,13 +100,12 @@ def route(call: dict[str, Any], group: TokenGroup, head: Head) -> dict[str, Any]
         extras.append(seconds(passed) - plains[-1] if restricted else 0.0)
         routes.append(seconds(lambda: scored(group, head, call["row"], read)))
     if "out" in call:
-        torch.save({"thr": found.score_N, "error": found.error_N}, call["out"])
+        torch.save(found.score_N, call["out"])
     return {
         "head": statistics.median(plains),
         "pass": statistics.median(extras),
         "route": statistics.median(routes),
         "memory": memory,
-        "tau": found.tau,
         "open": _share(found.open_N),
         "undecided": _share(found.undecided_N),
         "sign_open": _share(found.score_N.abs() <= found.error_N),
@@ -118,23 +116,6 @@ def route(call: dict[str, Any], group: TokenGroup, head: Head) -> dict[str, Any]
 
 def _share(mask_N: Tensor) -> float:
     return float(mask_N.double().mean())
-
-
-def layers_seconds(layers: dict[str, int], group: TokenGroup) -> float:
-    """Seconds of the layers below the head, random weights, for the tokens of the group."""
-    from transformers import Qwen2Config, Qwen2Model  # noqa: PLC0415  of this row alone
-
-    model = Qwen2Model(Qwen2Config(**layers)).eval()
-    rows_GL = group.token_ids_N.view(len(group.correct_G), -1) % layers["vocab_size"]
-
-    @torch.no_grad()
-    def run() -> None:
-        for row_L in rows_GL:
-            model(input_ids=row_L[None], use_cache=False)
-
-    with torch.no_grad():
-        model(input_ids=rows_GL[:1, :32])
-    return seconds(run)
 
 
 if __name__ == "__main__":

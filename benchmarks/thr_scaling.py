@@ -2,8 +2,9 @@
 
 python benchmarks/thr_scaling.py      V 8,192 up to 32k tokens, V 151,936 up to 8k; one thread
 
-full and sparse are linear in the tokens, pairwise is quadratic and stops at 4k. Each row is a
-process of its own; processor time of the route with the pass over the vocabulary that sparse needs.
+full is linear in the tokens, sparse where the vocabulary is large; pairwise is quadratic and stops
+at 4k. Each row is a process of its own; processor time of the route with the pass over the
+vocabulary that sparse needs.
 """
 
 from __future__ import annotations

@@ -28,6 +28,13 @@ from tables import print_table, told
 
 INSTALL = "pip install -c constraints.txt -e . trl==1.16.0 accelerate datasets"
 OURS = ("thr", "grpo")
+SCRIPTS = {
+    **dict.fromkeys(OURS, "step_thr_probe.py"),
+    "trl": "step_trl.py",
+    "parts": "step_parts.py",
+    "policy": "step_random_policy.py",
+}
+"""What each process runs."""
 MISSING = 4
 """Exit code where a prerequisite is missing, as thr-probe's."""
 
@@ -35,12 +42,9 @@ MISSING = 4
 def main() -> int:
     """Run what the command line asks for; the exit code."""
     arguments = _arguments()
-    sizes = Sizes(**json.loads(arguments.sizes))
-    if arguments.side is not None:
-        return _child(arguments.side, sizes)
     if arguments.device == "cuda":
         return _on_cuda(arguments)
-    sizes = replace(sizes, steps=arguments.steps)
+    sizes = Sizes(steps=arguments.steps)
     has_trl = importlib.util.find_spec("trl") is not None and not arguments.without_trl
     if arguments.ratios and not has_trl:
         return _without_trl()  # there is no ratio to keep
@@ -73,44 +77,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one process per row, one timed step")
     parser.add_argument("--ratios", help="JSON file to merge the ratios to TRL into")
     parser.add_argument("--without-trl", action="store_true", help="thr_probe's rows alone")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--sizes", default="{}", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.repeats = arguments.steps = 1
     return arguments
 
 
-def _child(side: str, sizes: Sizes) -> int:
-    """One process's work; its last line is what it found."""
-    import torch  # noqa: PLC0415  the parent stays small: children inherit its peak memory
-
-    torch.set_num_threads(1)
-    if side == "policy":
-        from step_random_policy import QWEN_05B, save_random_policy  # noqa: PLC0415
-
-        save_random_policy(Path(sizes.model), QWEN_05B)
-        print("{}")
-    elif side == "parts":
-        from step_parts import parts  # noqa: PLC0415
-
-        print(json.dumps(parts(sizes)))
-    elif side == "trl":
-        from step_trl import report as trl_report  # noqa: PLC0415
-
-        print(trl_report(sizes).to_json())
-    else:
-        from step_thr_probe import report  # noqa: PLC0415
-
-        print(report(sizes, side).to_json())
-    return 0
-
-
 def _run(side: str, sizes: Sizes) -> str:
     """The last line that a process of its own prints."""
-    here = Path(__file__).resolve()
-    command = [sys.executable, str(here), "--side", side, "--sizes", json.dumps(asdict(sizes))]
-    path = os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
+    script = Path(__file__).resolve().with_name(SCRIPTS[side])
+    call = {"side": side, "sizes": asdict(sizes)}
+    command = [sys.executable, str(script), json.dumps(call)]
+    path = os.pathsep.join([str(script.parent), os.environ.get("PYTHONPATH", "")])
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
     print(f"running {side}, seed {sizes.seed}", file=sys.stderr)
     ran = subprocess.run(
@@ -141,7 +119,7 @@ def _on_cuda(arguments: argparse.Namespace) -> int:
             model=folder,
             device="cuda",
             dtype="bfloat16",
-            verifier="step_random_policy:coin",
+            verifier="step_coin:coin",
         )
         _run("policy", sizes)
         reports = _repetitions(OURS, sizes, arguments.repeats)
