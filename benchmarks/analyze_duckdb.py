@@ -1,6 +1,6 @@
 """The analyses as DuckDB queries over the same Parquet parts: one connection, one thread.
 
-Of several ways of writing each the fastest is here; README.md says which were tried. Lambdas over
+Of several ways of writing each the fastest that was found is here. Lambdas over
 the lists beat UNNEST where the result is one number per completion, UNNEST beats them where it is
 a histogram.
 """

@@ -1,6 +1,6 @@
 """The analyses as Polars queries over the same Parquet parts: lazy, streaming engine, one thread.
 
-Of several ways of writing each the fastest is here; README.md says which were tried.
+Of several ways of writing each the fastest that was found is here.
 """
 
 from __future__ import annotations
