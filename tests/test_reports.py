@@ -11,23 +11,23 @@ import pytest
 from thr_probe.gallery import ANALYSES
 from thr_probe.traces import read_run, validate_run
 
-DEMO = Path(__file__).parents[1] / "reports" / "demo"
+LAB = Path(__file__).parents[1] / "reports" / "lab"
 
 
 def test_the_committed_trace_is_whole():
-    assert not validate_run(DEMO / "run")
-    assert read_run(DEMO / "run").is_complete
+    assert not validate_run(LAB / "run")
+    assert read_run(LAB / "run").is_complete
 
 
 @pytest.mark.parametrize("name", list(ANALYSES))
 def test_tables_recomputed_from_the_committed_trace_are_the_committed_tables(name):
-    analysis, _ = ANALYSES[name](read_run(DEMO / "run"), venue="neurips")
+    analysis, _ = ANALYSES[name](read_run(LAB / "run"), venue="neurips")
     assert analysis.empty_reason is None
     tables = {name: analysis.summary}
     tables |= {f"{name}-{curve}": table for curve, table in analysis.curves.items()}
     for stem, table in tables.items():
         committed = pd.read_csv(
-            DEMO / "figures" / f"{stem}.csv", keep_default_na=False, na_values=[""]
+            LAB / "figures" / f"{stem}.csv", keep_default_na=False, na_values=[""]
         )
         recomputed = table.reset_index(drop=True)
         assert list(committed.columns) == list(recomputed.columns)
@@ -48,8 +48,8 @@ def test_tables_recomputed_from_the_committed_trace_are_the_committed_tables(nam
 
 @pytest.mark.parametrize("name", list(ANALYSES))
 def test_every_figure_stands_beside_its_facts_and_caption(name):
-    figures = DEMO / "figures"
+    figures = LAB / "figures"
     for suffix in ("pdf", "svg", "png", "tex"):
         assert (figures / f"{name}.{suffix}").stat().st_size > 0
     facts = json.loads((figures / f"{name}.json").read_text())
-    assert facts["command"] == "thr-probe analyze all reports/demo/run -o reports/demo/figures"
+    assert facts["command"] == "thr-probe analyze all reports/lab/run -o reports/lab/figures"

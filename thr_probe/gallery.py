@@ -49,6 +49,20 @@ class Outcome:
     """Why there is nothing to draw, or why it could not be computed; empty otherwise."""
 
 
+Draw = Callable[..., tuple[Analysis, Figure]]
+"""Computes an analysis of a run (or runs) and draws it at a venue's width."""
+
+
+def _drawn(compute: Callable[..., Analysis], plot: Callable[..., Figure]) -> Draw:
+    """An analysis whose options are all its own, with its figure."""
+
+    def both(source: Any, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
+        analysis = compute(source, **options)
+        return analysis, plot(analysis, venue=venue)
+
+    return both
+
+
 def _density(
     run: Run, *, style: str = "paper", venue: str, **options: Any
 ) -> tuple[Analysis, Figure]:
@@ -71,43 +85,18 @@ def _reflection(
     return analysis, plot_reflection(analysis, venue=venue)
 
 
-def _overlap(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
-    analysis = thr_entropy_overlap(run, **options)
-    return analysis, plot_overlap(analysis, venue=venue)
-
-
-def _retention(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
-    analysis = tokens_retained(run, **options)
-    return analysis, plot_retention(analysis, venue=venue)
-
-
-def _passk(run: Run, *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
-    analysis = pass_at_k_curve(run, **options)
-    return analysis, plot_pass_at_k(analysis, venue=venue)
-
-
-def _curves(paths: Sequence[Path], *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
-    analysis = training_curves(paths, **options)
-    return analysis, plot_curves(analysis, venue=venue)
-
-
-def _timing(paths: Sequence[Path], *, venue: str, **options: Any) -> tuple[Analysis, Figure]:
-    analysis = module_timing(paths, **options)
-    return analysis, plot_timing(analysis, venue=venue)
-
-
-ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
+ANALYSES: Mapping[str, Draw] = {
     "density": _density,
-    "overlap": _overlap,
+    "overlap": _drawn(thr_entropy_overlap, plot_overlap),
     "wordcloud": _wordcloud,
     "reflection": _reflection,
-    "retention": _retention,
-    "passk": _passk,
+    "retention": _drawn(tokens_retained, plot_retention),
+    "passk": _drawn(pass_at_k_curve, plot_pass_at_k),
 }
 
-TRAINING_ANALYSES: Mapping[str, Callable[..., tuple[Analysis, Figure]]] = {
-    "curves": _curves,
-    "timing": _timing,
+TRAINING_ANALYSES: Mapping[str, Draw] = {
+    "curves": _drawn(training_curves, plot_curves),
+    "timing": _drawn(module_timing, plot_timing),
 }
 """Of the journals of one or several training runs, given by their folders."""
 

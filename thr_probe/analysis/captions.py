@@ -34,11 +34,11 @@ def density_caption(analysis: Analysis, style: str) -> str:
     if not math.isfinite(analysis.value("median_tau").value):
         lines = "no group has a positive threshold to be marked"
     tops = [latex_percent(analysis.value(f"top_{share}_mass")) for share in (1, 5, 20)]
-    return _caption(
+    return caption_of(
         analysis,
         "Brackets and bands",
         f"Distribution of token-level {unit} in correct (a) and incorrect (b) completions: "
-        f"{_counts(analysis)}",
+        f"{counts_phrase(analysis)}",
         f"Blue is {unit} above 0 (exploitation), hatched vermilion below 0 (exploration); {axis}; "
         f"{lines}",
         f"Dominant ({_THR} above the threshold of the group) are "
@@ -49,7 +49,7 @@ def density_caption(analysis: Analysis, style: str) -> str:
         f"(c) Share of the summed {_THR} that the tokens of largest {_THR} hold: the top 1, 5 and "
         f"20\\,\\% hold {tops[0]}, {tops[1]} and {tops[2]} (Gini coefficient "
         f"{_gini(analysis)}); the dotted line would be equal shares",
-        *_left_out(analysis),
+        *left_out_sentences(analysis),
     )
 
 
@@ -94,11 +94,11 @@ def overlap_caption(analysis: Analysis) -> str:
         for name in ("median_overlap", "peak_overlap", "mean_overlap", "mean_chance")
     }
     drawn = counted(analysis.count("num_completions_drawn"), "completion")
-    return _caption(
+    return caption_of(
         analysis,
         "Brackets and bands",
         f"Overlap between dominant tokens ({_THR} above the threshold $\\tau$) and as many tokens "
-        f"of highest entropy of the same completion: {_counts(analysis)}",
+        f"of highest entropy of the same completion: {counts_phrase(analysis)}",
         f"Histogram and kernel density estimate (Scott's bandwidth {facts['bandwidth']:.3f}, "
         f"reflected at 0 and 1) over the {drawn} with at least one dominant token in groups of "
         "positive $\\tau$; (b) separates them by correctness",
@@ -106,7 +106,7 @@ def overlap_caption(analysis: Analysis) -> str:
         f"{value['mean_overlap']}; the same number of tokens drawn at random would overlap by "
         f"{value['mean_chance']}",
         *_outside_the_curve(analysis),
-        *_left_out(analysis),
+        *left_out_sentences(analysis),
     )
 
 
@@ -142,21 +142,22 @@ def retention_caption(analysis: Analysis) -> str:
             f"In {counted(nonpositive, 'group')} $\\tau \\le 0$ retains every token; without "
             f"{'it' if nonpositive == 1 else 'them'} the share of all tokens is {share}"
         )
-    return _caption(
+    return caption_of(
         analysis,
         "Brackets and bars",
         f"Share of tokens that the adaptive threshold retains, {_THR} $> \\tau$: "
-        f"{_counts(analysis)}",
+        f"{counts_phrase(analysis)}",
         "(a) Distribution over questions of the share of each question's tokens; lines mark the "
         f"share of all tokens, {latex_percent(analysis.value('retained_share'))}, and the mean of "
         f"the completions' shares, {latex_percent(analysis.value('retained_mean'))}",
         "(b) Both by correctness of the completion",
         *([without] if without else []),
-        *_left_out(analysis),
+        *left_out_sentences(analysis),
     )
 
 
-def _counts(analysis: Analysis) -> str:
+def counts_phrase(analysis: Analysis) -> str:
+    """How many tokens, completions and questions the numbers are of."""
     tokens, completions, questions = (
         counted(analysis.count(f"num_{noun}s"), noun)
         for noun in ("token", "completion", "question")
@@ -164,12 +165,13 @@ def _counts(analysis: Analysis) -> str:
     return f"{tokens} of {completions} to {questions}"
 
 
-def _left_out(analysis: Analysis) -> list[str]:
+def left_out_sentences(analysis: Analysis) -> list[str]:
+    """What was left out, as a list of no sentence or one."""
     sentence = str(analysis.facts["exclusions"])
     return [latex_escape(sentence.rstrip("."))] if sentence else []
 
 
-def _caption(analysis: Analysis, where: str, *sentences: str) -> str:
+def caption_of(analysis: Analysis, where: str, *sentences: str) -> str:
     """Sentences without their full stops, and how the intervals shown there were made."""
     sizes = analysis.count("num_resamples"), analysis.count("num_questions")
     stopped = [f"{sentence}." for sentence in sentences]

@@ -47,6 +47,8 @@ class Batch:
     """Completion r has the tokens `offsets[r]:offsets[r + 1]`."""
     tokens: Mapping[str, Shaped[np.ndarray, " N"]]
     """The list columns asked for, flat."""
+    completions: Mapping[str, Shaped[np.ndarray, " R"]]
+    """The columns of one value per completion asked for, such as `advantage`; `q` always."""
 
     @property
     def lengths(self) -> Int[np.ndarray, " R"]:
@@ -104,6 +106,7 @@ class CompletionStream:
     Args:
         run: the trace.
         token_columns: list columns to read, such as `thr`, `entropy`.
+        completion_columns: columns of one value per completion, such as `advantage`.
         groups: `mixed` or `has-correct`.
         score_id: which scores; the only ones by default.
         positive_tau: whether groups with tau <= 0 are left out as well.
@@ -114,6 +117,7 @@ class CompletionStream:
         run: Run,
         token_columns: Sequence[str],
         *,
+        completion_columns: Sequence[str] = (),
         groups: str = "mixed",
         score_id: str | None = None,
         positive_tau: bool = False,
@@ -122,6 +126,7 @@ class CompletionStream:
             raise UsageError(f"unknown groups {groups!r}; choose {' or '.join(GROUPS)}")
         self.run, self.groups, self._positive_tau = run, groups, positive_tau
         self._token_columns = list(token_columns)
+        self._completion_columns = list(dict.fromkeys(["q", *completion_columns]))
         self._has_scores = bool(run.score_ids)
         self.score_id = run.resolve_score_id(score_id) if self._has_scores else None
         self._forget()
@@ -142,7 +147,9 @@ class CompletionStream:
         self._forget()
         if not self._has_scores:
             return
-        columns = dict.fromkeys([*_KEY_COLUMNS, "thr", *self._token_columns])
+        columns = dict.fromkeys(
+            [*_KEY_COLUMNS, "thr", *self._completion_columns, *self._token_columns]
+        )
         for table in self.run.iter_completions(list(columns), score_id=self.score_id):
             keys, key_R = _row_keys(table)
             kept_R = self._kept(table, keys, key_R)
@@ -187,11 +194,20 @@ class CompletionStream:
         tokens = {}
         for name in self._token_columns:
             tokens[name], offsets = kept_lists(table[name], kept_R)
+        completions = {
+            name: table[name].to_numpy(zero_copy_only=False)[kept_R]
+            for name in self._completion_columns
+        }
         self.num_completions += len(group_R)
         self._num_tau_nonpositive += int((tau_R <= 0).sum())
         self.num_tokens += int(offsets[-1])
         return Batch(
-            group_R=group_R, stratum_R=stratum_R, tau_R=tau_R, offsets=offsets, tokens=tokens
+            group_R=group_R,
+            stratum_R=stratum_R,
+            tau_R=tau_R,
+            offsets=offsets,
+            tokens=tokens,
+            completions=completions,
         )
 
     def _group_index(

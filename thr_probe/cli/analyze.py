@@ -7,51 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thr_probe.cli.analyzing import (
+    GroupsOption,
+    OutOption,
+    RunArgument,
+    RunsArgument,
+    RunsOutOption,
+    ScoreIdOption,
+    SeedOption,
+    VenueOption,
+    analyze_and_print,
+    analyze_app,
+    default_folder,
+    tell_files,
+    warn_if_incomplete,
+)
 from thr_probe.cli.output import Format, FormatOption, print_rows
 from thr_probe.cli.shell import command_line, quoted, stderr
 
 if TYPE_CHECKING:
     from thr_probe.analysis.result import Analysis
-
-analyze_app = typer.Typer(
-    no_args_is_help=True,
-    help="Tables and figures from a saved run; each with intervals from resampling questions.",
-)
-
-RunArgument = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="Folder of the files.",
-        show_default="RUN/analysis, RUN/analysis/SCORE_ID",
-    ),
-]
-ScoreIdOption = Annotated[
-    str | None, typer.Option("--score-id", help="Score set to read, where there are several.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the resampling.")]
-GroupsOption = Annotated[
-    str,
-    typer.Option("--groups", help="mixed: right and wrong completions; has-correct: all with THR."),
-]
-RunsArgument = Annotated[
-    list[Path],
-    typer.Argument(help="Folders of training runs.", metavar="RUN...", show_default=False),
-]
-RunsOutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="Folder of the files.",
-        show_default="RUN/analysis of a single run, ./analysis of several",
-    ),
-]
-VenueOption = Annotated[
-    str, typer.Option("--venue", help="Width: neurips, iclr, icml, icml-wide, acl, acl-wide.")
-]
 
 
 @analyze_app.command("density")
@@ -73,7 +48,7 @@ def density_command(
 ) -> None:
     """How THR is distributed: density, sign, dominant share, concentration (Figure 2)."""
     options = {"style": style, "normalize": normalize, "bins": bins, "groups": groups}
-    _analyze("density", run, out, format, venue, score_id=score_id, seed=seed, **options)
+    analyze_and_print("density", run, out, format, venue, score_id=score_id, seed=seed, **options)
 
 
 @analyze_app.command("overlap")
@@ -87,7 +62,9 @@ def overlap_command(
     format: FormatOption = Format.HUMAN,
 ) -> None:
     """Dominant tokens against the same number of highest-entropy tokens (Figure 3)."""
-    _analyze("overlap", run, out, format, venue, score_id=score_id, seed=seed, groups=groups)
+    analyze_and_print(
+        "overlap", run, out, format, venue, score_id=score_id, seed=seed, groups=groups
+    )
 
 
 @analyze_app.command("wordcloud")
@@ -109,7 +86,7 @@ def wordcloud_command(
 ) -> None:
     """Token types by mean THR, positive and negative apart, with the ranked table (Figure 7)."""
     options = {"top": top, "min_count": min_count, "merge_case": merge_case, "groups": groups}
-    _analyze("wordcloud", run, out, format, venue, score_id=score_id, seed=seed, **options)
+    analyze_and_print("wordcloud", run, out, format, venue, score_id=score_id, seed=seed, **options)
 
 
 @analyze_app.command("reflection")
@@ -128,7 +105,7 @@ def reflection_command(
     format: FormatOption = Format.HUMAN,
 ) -> None:
     """Reflection words per generated token, by word and by outcome (Tables 14 and 15)."""
-    _analyze("reflection", run, out, format, venue, seed=seed, words=words, unit=unit)
+    analyze_and_print("reflection", run, out, format, venue, seed=seed, words=words, unit=unit)
 
 
 @analyze_app.command("retention")
@@ -142,7 +119,9 @@ def retention_command(
     format: FormatOption = Format.HUMAN,
 ) -> None:
     """Share of tokens with |THR| > tau and its distribution over questions (Table 16)."""
-    _analyze("retention", run, out, format, venue, score_id=score_id, seed=seed, groups=groups)
+    analyze_and_print(
+        "retention", run, out, format, venue, score_id=score_id, seed=seed, groups=groups
+    )
 
 
 @analyze_app.command("passk")
@@ -161,7 +140,7 @@ def passk_command(
     format: FormatOption = Format.HUMAN,
 ) -> None:
     """Unbiased Pass@K for K = 1, 2, 4 ... n."""
-    _analyze("passk", run, out, format, venue, seed=seed, ks=k or None, by=by)
+    analyze_and_print("passk", run, out, format, venue, seed=seed, ks=k or None, by=by)
 
 
 @analyze_app.command("curves")
@@ -222,7 +201,7 @@ def all_command(
 
     opened = read_run(run)
     folder = out or default_folder(run, score_id)
-    _warn_if_incomplete(run, complete=opened.is_complete)
+    warn_if_incomplete(run, complete=opened.is_complete)
     outcomes = analyze_all(
         opened,
         folder,
@@ -249,27 +228,6 @@ def all_command(
         raise IncompleteError(f"not computed: {', '.join(failed)}", "the notes above say why")
 
 
-def _analyze(
-    name: str,
-    run: Path,
-    out: Path | None,
-    printed: Format,
-    venue: str,
-    **options: Any,
-) -> None:
-    from thr_probe.gallery import analyze
-    from thr_probe.traces import read_run
-
-    opened = read_run(run)
-    folder = out or default_folder(run, options.get("score_id"))
-    _warn_if_incomplete(run, complete=opened.is_complete)
-    analysis, paths = analyze(
-        name, opened, folder, venue=venue, command=quoted(command_line()), **options
-    )
-    print_rows(_result(analysis), printed)
-    _tell(analysis, paths)
-
-
 def _analyze_training(
     name: str, runs: list[Path], out: Path | None, venue: str, **options: Any
 ) -> Analysis:
@@ -280,41 +238,5 @@ def _analyze_training(
     analysis, paths = analyze_training(
         name, runs, folder, venue=venue, command=quoted(command_line()), **options
     )
-    _tell(analysis, paths)
+    tell_files(analysis, paths)
     return analysis
-
-
-def _tell(analysis: Analysis, paths: list[Path]) -> None:
-    if analysis.empty_reason:
-        stderr().print(f"nothing to draw: {analysis.empty_reason}")
-    for path in paths:
-        stderr().print(str(path))
-
-
-def default_folder(run: Path, score_id: str | None) -> Path:
-    """RUN/analysis, and a folder of its own below it for a score set that was named."""
-    return run / "analysis" / (score_id if score_id not in {None, "default"} else "")
-
-
-def _result(analysis: Analysis) -> list[dict[str, object]]:
-    """The table to print: of the word cloud the ranked tokens, of the others the summary."""
-    if analysis.name != "wordcloud":
-        tables = {"": analysis.summary}
-    else:
-        tables = {
-            sign: analysis.curves[sign]
-            for sign in ("positive", "negative")
-            if sign in analysis.curves
-        }
-    return [
-        {**({"sign": name} if name else {}), **{str(key): value for key, value in row.items()}}
-        for name, table in tables.items()
-        for row in table.to_dict("records")
-    ]
-
-
-def _warn_if_incomplete(run: Path, *, complete: bool) -> None:
-    if not complete:
-        stderr().print(
-            f"warning: {run} is not complete; these numbers are of the part that is there"
-        )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import typer
 
 from thr_probe import __version__
-from thr_probe.cli.analyze import analyze_app
+from thr_probe.cli import analyze
+from thr_probe.cli.analyzing import analyze_app
 from thr_probe.cli.collect import collect_command, demo_command, score_command
 from thr_probe.cli.evaluate import eval_command
 from thr_probe.cli.reproduce import reproduce_command
 from thr_probe.cli.shell import ThrGroup
 from thr_probe.cli.train import train_command
+
+ANALYSES = (analyze,)
+"""The modules whose import adds their commands to `thr-probe analyze`."""
 
 app = typer.Typer(
     cls=ThrGroup,
@@ -44,6 +48,6 @@ app.command("demo")(demo_command)
 app.command("collect")(collect_command)
 app.command("score")(score_command)
 app.command("eval")(eval_command)
-app.add_typer(analyze_app, name="analyze")
+app.add_typer(analyze_app, name="analyze")  # the commands of ANALYSES are in it
 app.command("train")(train_command)
 app.command("reproduce")(reproduce_command)
