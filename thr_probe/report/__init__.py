@@ -1,0 +1,1 @@
+"""Figures, tables and the token viewer, bound into pages of HTML."""
