@@ -1,0 +1,255 @@
+"""`thr-probe report`: every analysis of some runs, written to files and bound into one page."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from thr_probe.analysis.result import counted
+from thr_probe.analysis.training_runs import run_names
+from thr_probe.errors import DataError, UsageError
+from thr_probe.gallery import Outcome, analyze_all
+from thr_probe.report.latex import LatexItem, write_latex
+from thr_probe.report.page import (
+    Fragment,
+    Missing,
+    Numbering,
+    Part,
+    entries_of,
+    page,
+    part_findings,
+    record_text,
+    title_of,
+)
+from thr_probe.report.written import Written, read_written
+from thr_probe.traces import Run, read_run
+from thr_probe.traces.atomic import write_atomically
+from thr_probe.traces.layout import CONFIG_NAME
+from thr_probe.traces.manifest import MANIFEST_NAME, read_json_object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of `thr-probe report`."""
+
+    seed: int = 0
+    """Of the resampling."""
+    venue: str = "neurips"
+    """Decides the width of the figures."""
+    groups: str = "mixed"
+    """Which groups the analyses of scores read."""
+    score_id: str | None = None
+    """The score set, where there are several."""
+    max_tokens: int = 200_000
+    """Completion tokens in the viewer."""
+    command: str = ""
+    """The command line, shown in the page and kept in the JSON files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What became of a report."""
+
+    path: Path
+    """The page."""
+    files: tuple[Path, ...]
+    """Files for LaTeX."""
+    notes: tuple[str, ...]
+    """What could not be computed, `run: analysis: reason`."""
+    unreadable: tuple[str, ...]
+    """Runs that could not be read, with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Analysed:
+    """A run with its analyses."""
+
+    name: str
+    path: Path
+    slug: str
+    run: Run | None
+    error: str
+    outcomes: tuple[Outcome, ...] = ()
+    written: tuple[Written, ...] = ()
+
+
+def write_report(
+    paths: Sequence[Path],
+    out: Path,
+    options: ReportOptions,
+    *,
+    latex: Path | None = None,
+    keep: Path | None = None,
+) -> Reported:
+    """Analyse runs, write the page, and where asked for the files for LaTeX.
+
+    The analyses are always computed anew, into `keep` or a folder that is removed afterwards; the
+    page and the LaTeX files are made of the files there.
+
+    Args:
+        paths: run directories.
+        out: the HTML file, replaced where it is there.
+        options: of the analyses and the page.
+        latex: a folder for figures, tables and captions.
+        keep: a folder for the files of the analyses.
+
+    Raises:
+        UsageError: no run, one given twice, or an option that does not exist.
+        DataError: a single run that cannot be read, or files that cannot be written.
+    """
+    if len({path.resolve() for path in paths}) < len(paths) or not paths:
+        raise UsageError("give one run or several different ones")
+    with _folder(keep) as folder:
+        analysed = [
+            _analyse(path, name, folder, options, place=place if len(paths) > 1 else 0)
+            for place, (path, name) in enumerate(zip(paths, run_names(paths), strict=True), 1)
+        ]
+        text = _page(analysed, options)
+        files = () if latex is None else write_latex(latex, _latex_items(analysed))
+    _write(out, text)
+    return Reported(
+        path=out,
+        files=files,
+        notes=tuple(
+            f"{each.name}: {one.name}: {one.note}"
+            for each in analysed
+            for one in each.outcomes
+            if one.note
+        ),
+        unreadable=tuple(f"{each.path}: {each.error}" for each in analysed if each.error),
+    )
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="thr-probe-") as folder:
+        yield Path(folder)
+
+
+def _analyse(
+    path: Path, name: str, folder: Path, options: ReportOptions, *, place: int
+) -> _Analysed:
+    slug = _slug(place, name) if place else ""
+    try:
+        run = read_run(path)
+    except DataError as error:
+        if not place:
+            raise
+        message = error.message + (f" ({error.hint})" if error.hint else "")
+        return _Analysed(name=name, path=path, slug=slug, run=None, error=message)
+    outcomes = analyze_all(
+        run,
+        folder / slug,
+        seed=options.seed,
+        venue=options.venue,
+        command=options.command,
+        groups=options.groups,
+        score_id=options.score_id,
+    )
+    read = (read_written(outcome, folder / slug) for outcome in outcomes)
+    return _Analysed(
+        name=name,
+        path=path,
+        slug=slug,
+        run=run,
+        error="",
+        outcomes=tuple(outcomes),
+        written=tuple(one for one in read if one),
+    )
+
+
+def _slug(place: int, name: str) -> str:
+    """A run as a part of ids and file names."""
+    kept = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+    return f"run-{place}-{kept}"
+
+
+def _page(analysed: Sequence[_Analysed], options: ReportOptions) -> str:
+    numbering = Numbering()
+    parts = [_part(each, numbering, options, alone=len(analysed) == 1) for each in analysed]
+    names = ", ".join(each.name for each in analysed)
+    fragments: list[Fragment] = []
+    return page(f"THR report: {names}", parts, fragments, command=options.command)
+
+
+def _part(
+    analysed: _Analysed, numbering: Numbering, options: ReportOptions, *, alone: bool
+) -> Part:
+    run = analysed.run
+    return Part(
+        slug=analysed.slug,
+        heading="Analyses" if alone else f"Run {analysed.name}",
+        error=analysed.error,
+        lead=_lead(run) if run else "",
+        findings=part_findings(analysed.written),
+        entries=entries_of(analysed.written, analysed.slug, numbering),
+        missing=tuple(
+            Missing(title=title_of(one.name), note=one.note, hint=one.hint)
+            for one in analysed.outcomes
+            if one.analysis is None
+        ),
+        records=tuple(_records(run, options)) if run else (),
+    )
+
+
+def _lead(run: Run) -> str:
+    manifest = run.manifest
+    known = [
+        text
+        for text in (
+            counted(manifest.num_prompts or 0, "problem") if manifest.num_prompts else "",
+            counted(run.num_completions, "completion"),
+            f"policy {manifest.model}" if manifest.model else "",
+            f"dataset {manifest.dataset}" if manifest.dataset else "",
+        )
+        if text
+    ]
+    text = f"{run.path}: {', '.join(known)}."
+    if not run.is_complete:
+        text += " The run is not complete: everything here is of the part that is there."
+    return text
+
+
+def _records(run: Run, options: ReportOptions) -> Iterator[tuple[str, str]]:
+    """The files that say what a run was made with, as they are on the disk."""
+    yield MANIFEST_NAME, record_text(read_json_object(run.path / MANIFEST_NAME))
+    yield CONFIG_NAME, (run.path / CONFIG_NAME).read_text(encoding="utf-8")
+    if run.score_parts:
+        score_id = run.resolve_score_id(options.score_id)
+        try:
+            yield f"scores/{score_id}/score.json", record_text(run.score_info(score_id))
+        except DataError as error:
+            yield f"scores/{score_id}/score.json", error.message
+
+
+def _latex_items(analysed: Sequence[_Analysed]) -> list[LatexItem]:
+    return [
+        LatexItem(
+            stem=f"{each.slug}-{one.name}" if each.slug else one.name,
+            title=title_of(one.name) + (f", run {each.name}" if each.slug else ""),
+            written=one,
+        )
+        for each in analysed
+        for one in each.written
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode("utf-8"))
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}", "choose another file with -o"
+        ) from error
