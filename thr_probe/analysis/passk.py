@@ -108,7 +108,7 @@ def pass_at_k_curve(
     facts: dict[str, object] = {"by": by, "seed": seed}
     if counts.empty:
         return empty_analysis("passk", "This run holds no completions.", facts)
-    ks = _checked(ks, counts["n"])
+    ks = checked_ks(ks, counts["n"])
     parts = {"all": counts} | _parts(counts, run, by)
     weights = {split: _weights(part, seed) for split, part in parts.items()}
     curve = pd.concat(
@@ -126,7 +126,16 @@ def pass_at_k_curve(
     )
 
 
-def _checked(ks: Sequence[int] | None, n: pd.Series[int]) -> list[int]:
+def checked_ks(ks: Sequence[int] | None, n: pd.Series[int]) -> list[int]:
+    """The ks asked for, ascending, or else those up to the smallest n.
+
+    Args:
+        ks: as asked for.
+        n: completions of each group.
+
+    Raises:
+        UsageError: a k below 1, or above the smallest n.
+    """
     smallest = int(n.min())
     if ks is None:
         return ks_up_to(smallest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +44,48 @@ def question_weights(
     Raises:
         UsageError: a negative seed.
     """
+    weights_BP = np.empty((num_resamples, num_questions), dtype=dtype)
+    start = 0
+    for part in _drawn_weights(num_questions, seed, num_resamples):
+        weights_BP[start : start + len(part)] = part
+        start += len(part)
+    return weights_BP
+
+
+def _drawn_weights(
+    num_questions: int, seed: int, num_resamples: int
+) -> Iterator[Int[np.ndarray, "C P"]]:
+    """The rows of `question_weights`, some at a time."""
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
     rng = np.random.default_rng(seed)
-    weights_BP = np.empty((num_resamples, num_questions), dtype=dtype)
     rows = max(1, _CHUNK_DRAWS // num_questions)
     for start in range(0, num_resamples, rows):
-        part = weights_BP[start : start + rows]
-        drawn = rng.integers(num_questions, size=part.shape, dtype=np.int32)
-        drawn += num_questions * np.arange(len(part), dtype=np.int32)[:, None]
-        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
-    return weights_BP
+        shape = (min(rows, num_resamples - start), num_questions)
+        drawn = rng.integers(num_questions, size=shape, dtype=np.int32)
+        drawn += num_questions * np.arange(len(drawn), dtype=np.int32)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(shape)
+
+
+def drawn_sums(
+    value_PM: Float[np.ndarray, "P M"], *, seed: int = 0, num_resamples: int = 2000
+) -> Float[np.ndarray, "B M"]:
+    """`resampled_sums` over the weights of `question_weights`, which are never held all at once.
+
+    Args:
+        value_PM: M numbers of each of P >= 1 questions.
+        seed: as of `question_weights`.
+        num_resamples: B.
+
+    Raises:
+        UsageError: a negative seed.
+    """
+    sums_BM = np.empty((num_resamples, value_PM.shape[1]))
+    start = 0
+    for part in _drawn_weights(len(value_PM), seed, num_resamples):
+        np.matmul(part.astype(np.float64), value_PM, out=sums_BM[start : start + len(part)])
+        start += len(part)
+    return sums_BM
 
 
 def resampled_sums(
