@@ -1,18 +1,19 @@
 """Sums by stratum and bin in one pass, columns of one value per completion, bins of q.
 
-Letters of shapes: R completions, I items (tokens or completions), S strata, K bins.
+Letters of shapes: R completions, I items (tokens or completions), S strata, K bins, C resamples.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from thr_probe.analysis.resampling import ResampledSums
+from thr_probe.analysis.resampling import Drawn, ResampledSums
 from thr_probe.analysis.stream import Batch, CompletionStream
 from thr_probe.core.stats import Interval
 
@@ -63,7 +64,7 @@ class BinnedSums:
         self,
         stratum_I: Int[np.ndarray, " I"],
         bin_I: Int[np.ndarray, " I"],
-        **value_I: Shaped[np.ndarray, " I"],
+        value_I: Mapping[str, Shaped[np.ndarray, " I"]],
     ) -> None:
         """Adds items, each to the cell of its stratum and bin; `count` counts them."""
         if not len(stratum_I):
@@ -117,15 +118,32 @@ class BinnedSums:
             denominator: name of another, or of a column of `sums` without bins.
             chosen_S: the strata of the split.
         """
+        return self.sum_ratios(sums, [numerator], denominator, chosen_S)
+
+    def sum_ratios(
+        self,
+        sums: ResampledSums,
+        numerators: Sequence[str],
+        denominator: str,
+        chosen_S: Bool[np.ndarray, " S"],
+    ) -> list[Interval]:
+        """As `ratios`, of the sum of several values."""
         binned = denominator in self._parts
-        return [
-            sums.ratio(
-                self._cell(numerator, place),
-                self._cell(denominator, place) if binned else denominator,
-                chosen_S,
+
+        def ratio(drawn: Drawn, place: int, below: str) -> Float[np.ndarray, " C"]:
+            above = np.sum([drawn[self._cell(name, place)] for name in numerators], axis=0)
+            quotient: np.ndarray = above / drawn[below]
+            return quotient
+
+        found = []
+        for place in self.bins:
+            below = self._cell(denominator, place) if binned else denominator
+            found.append(
+                sums.interval(
+                    functools.partial(ratio, place=place, below=below), chosen_S, of=below
+                )
             )
-            for place in self.bins
-        ]
+        return found
 
     def _cell(self, name: str, place: int) -> str:
         return f"{self.axis}.{name}.{place}"

@@ -106,7 +106,7 @@ def _columns(
     tau_N = batch.per_token(batch.tau_R.astype(np.float64))
     # bin i holds edges[i - 1] < |THR| / tau <= edges[i]: retained at edge e are the bins after e
     bin_N = np.searchsorted(edges_E, magnitude_N / tau_N)
-    histogram.add(batch.per_token(batch.stratum_R), bin_N, mass=magnitude_N)
+    histogram.add(batch.per_token(batch.stratum_R), bin_N, {"mass": magnitude_N})
     found = {"count": batch.lengths.astype(np.float64), "mass": batch.sum(magnitude_N)}
     for factor in FACTORS:
         kept_N = magnitude_N > factor * tau_N
