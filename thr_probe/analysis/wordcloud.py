@@ -20,13 +20,24 @@ from thr_probe.analysis.result import (
     summary_table,
 )
 from thr_probe.analysis.stream import GROUPS, Batch, CompletionStream
+from thr_probe.analysis.token_classes import read_scheme
 from thr_probe.analysis.token_types import TOKENS_FILE, TokenTypes, has_token_ids, token_types
 from thr_probe.core.stats import Interval, bootstrap_ratio, bootstrap_ratios, question_weights
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces.reader import Run
 
 SIGNS = ("positive", "negative")
-RANKED_COLUMNS = ("rank", "token", "count", "mean", "low", "high", "mass_share", "num_questions")
+RANKED_COLUMNS = (
+    "rank",
+    "token",
+    "count",
+    "mean",
+    "low",
+    "high",
+    "mass_share",
+    "num_questions",
+    "category",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +90,8 @@ def thr_wordcloud(
 
     Returns:
         curves `positive` and `negative`: rank, token, count, mean, low, high, mass_share (of the
-        |THR| of all tokens), num_questions. A type met in one question has no interval.
+        |THR| of all tokens), num_questions, category (of Appendix C.4, which lists few words). A
+        type met in one question has no interval.
     """
     options = options or WordcloudOptions()
     stream = CompletionStream(run, ["token_ids", "thr"], groups=options.groups, score_id=score_id)
@@ -105,6 +117,8 @@ def thr_wordcloud(
     sums = _sums(stream, types, ranked["type"].to_numpy())
     weights_BP = question_weights(stream.num_questions, seed=options.seed, dtype=np.int16)
     ranked = _with_intervals(ranked, sums, weights_BP)
+    categories = read_scheme("paper")
+    ranked = ranked.assign(category=[categories.of(token) for token in ranked["token"]])
     summary = _summary(ranked, sums, weights_BP)
     return Analysis(
         name="wordcloud",
