@@ -18,7 +18,15 @@ from thr_probe.analysis.compare_rows import (
     set_rows,
     solved_questions,
 )
-from thr_probe.analysis.compare_sums import KEY, RATIOS, Answers, Sums, read_answers, read_sums
+from thr_probe.analysis.compare_sums import (
+    KEY,
+    RATIOS,
+    Answers,
+    Ratio,
+    Sums,
+    read_answers,
+    read_sums,
+)
 from thr_probe.analysis.passk import checked_ks
 from thr_probe.analysis.sources import GREEDY, SAMPLED, Source
 from thr_probe.core.pass_at_k import pass_at_k
@@ -199,19 +207,15 @@ def _ratio_columns(
     tables = [
         each.sums(measure).table.reindex(questions, fill_value=0.0) for each in (first, second)
     ]
-    columns = []
+    columns, lacking = [], dict[str, list[str]]()
     for ratio in RATIOS:
-        reasons = [
-            f"{each.sums(measure).lacking[ratio.name]} ({each.source.name})"
-            for each in (first, second)
-            if ratio.name in each.sums(measure).lacking
-        ]
         denominator_P2 = np.column_stack([table[ratio.denominator] for table in tables])
         counts_P = (denominator_P2 > 0).all(axis=1)
-        if not reasons and not counts_P.any():
-            reasons = ["no question that counts in both"]
-        if reasons:
-            left_out.append(f"{ratio.name}: {'; '.join(reasons)}")
+        reason = _reason(ratio, first, second, measure)
+        if not reason and not counts_P.any():
+            reason = "no question counts in both"
+        if reason:
+            lacking.setdefault(reason, []).append(ratio.name)
             continue
         numerator_P2 = np.column_stack([table[ratio.numerator] for table in tables])
         columns.append(
@@ -222,4 +226,15 @@ def _ratio_columns(
                 denominator_P2=np.where(counts_P[:, None], denominator_P2, 0.0),
             )
         )
+    left_out += [f"{', '.join(names)}: {reason}" for reason, names in lacking.items()]
     return columns
+
+
+def _reason(ratio: Ratio, first: Read, second: Read, measure: str) -> str:
+    """Why a ratio is not there; empty where both have it."""
+    sources: dict[str, list[str]] = {}
+    for each in (first, second):
+        if ratio.name in each.sums(measure).lacking:
+            why = each.sums(measure).lacking[ratio.name]
+            sources.setdefault(why, []).append(each.source.name)
+    return "; ".join(f"{why} ({', '.join(names)})" for why, names in sources.items())

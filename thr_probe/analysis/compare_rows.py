@@ -155,7 +155,16 @@ def _cells(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _solved(measure: str, questions: pd.Index[object], counts: Sequence[pd.DataFrame]) -> Solved:
+def solved_questions(
+    measure: str, questions: pd.Index[object], counts: Sequence[pd.DataFrame]
+) -> Solved:
+    """Who solved what.
+
+    Args:
+        measure: `greedy` or `sampled`.
+        questions: the shared ones.
+        counts: of the baseline and the other, n completions and c right ones of each question.
+    """
     if measure == GREEDY:
         labels = [(each["c"] == each["n"]).to_numpy() for each in counts]
         how = "greedily"

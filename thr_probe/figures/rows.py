@@ -67,7 +67,7 @@ def plot_pass_at_k_rows(analysis: Analysis, *, venue: str = "neurips") -> Figure
         left, right = figure.subplots(1, 2)
         for index, row in enumerate(rows):
             part = values[values["row"] == row]
-            left.plot(part["k"], part["value"], label=row, clip_on=False, **_look(index))
+            left.plot(part["k"], part["value"], label=row, clip_on=False, **row_look(index))
         _draw_differences(right, differences, rows)
         ks = sorted({int(k) for k in values["k"]})
         for axes in (left, right):
@@ -110,7 +110,8 @@ def plot_p_ablation(analysis: Analysis, *, venue: str = "neurips") -> Figure:
     return figure
 
 
-def _look(index: int) -> dict[str, Any]:
+def row_look(index: int) -> dict[str, Any]:
+    """Colour, line and marker of the row of that number, from 0, which is the baseline."""
     return _LOOKS[index % len(_LOOKS)]
 
 
@@ -118,7 +119,7 @@ def _draw_differences(axes: Axes, differences: pd.DataFrame, rows: Sequence[str]
     axes.axhline(0, color=BLACK, linewidth=0.8)
     drawn = [row for row in rows if (differences["row"] == row).any()]
     for place, row in enumerate(drawn):
-        part, look = differences[differences["row"] == row], _look(rows.index(row))
+        part, look = differences[differences["row"] == row], row_look(rows.index(row))
         # side by side on the log axis, so that whiskers do not cover each other
         k = part["k"] * 2.0 ** (0.13 * (place - (len(drawn) - 1) / 2))
         axes.vlines(k, part["low"], part["high"], color=look["color"], linewidth=0.7)
