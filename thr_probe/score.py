@@ -131,7 +131,7 @@ def score_run(
     run = read_run(run_path)
     score_id = config.score_id or default_score_id(config)
     table = f"scores/{score_id}"
-    _check_scorable(run)
+    check_scorable(run)
     temperature = config.temperature
     if temperature is None:
         temperature = float(run.config.get("temperature", 1.0))
@@ -209,7 +209,7 @@ def check_tokenizer(run: Run, policy: Policy) -> None:
         )
 
 
-def _check_scorable(run: Run) -> None:
+def check_scorable(run: Run) -> None:
     if not run.is_complete:
         raise DataError(
             f"{run.path} is not complete", "finish it first with thr-probe collect --resume"

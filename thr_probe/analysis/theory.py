@@ -134,13 +134,15 @@ def entropy(pi_V: Vector) -> float:
 
 def _plogp(pi_V: Vector) -> Vector:
     """Pi log pi, 0 where pi is 0."""
-    return pi_V * np.log(np.where(pi_V > 0, pi_V, 1.0))
+    terms_V: Vector = pi_V * np.log(np.where(pi_V > 0, pi_V, 1.0))
+    return terms_V
 
 
 def entropy_weights(pi_V: Vector) -> Vector:
     """Q = pi log pi / H of Equation 14: -Q is a probability vector."""
     terms_V = _plogp(pi_V)
-    return terms_V / -terms_V.sum()
+    weights_V: Vector = terms_V / -terms_V.sum()
+    return weights_V
 
 
 def entropy_direction(pi_V: Vector) -> Vector:

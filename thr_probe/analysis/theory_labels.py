@@ -18,6 +18,7 @@ from thr_probe.analysis.theory import (
     over_draws,
 )
 from thr_probe.analysis.theory_captions import labels_caption
+from thr_probe.core.stats import quotient
 
 _MOST_POINTS = 200
 
@@ -31,7 +32,7 @@ def cosines_of_labels(pi_V: Vector) -> Vector:
     length_V = np.sqrt(np.maximum(1 - 2 * pi_V + pi_V @ pi_V, 0))
     product_V = direction_V - direction_V @ pi_V
     scale_V = np.linalg.norm(direction_V) * length_V
-    return np.divide(product_V, scale_V, out=np.full_like(pi_V, np.nan), where=scale_V > 0)
+    return quotient(product_V, np.asarray(scale_V))
 
 
 def label_sweep(simulation: Simulation | None = None) -> Analysis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -32,7 +33,7 @@ _QUANTITIES = (
     ("residual", r"$e_o - \pi$", BLUE),
     ("direction", r"$Q + \pi$", ORANGE),
 )
-_DIRECTIONS = {
+_DIRECTIONS: dict[str, dict[str, Any]] = {
     "likeliest token": {"color": BLUE, "linestyle": "-", "marker": "o"},
     "unlikely token": {"color": VERMILION, "linestyle": (0, (4, 1.5)), "marker": "s"},
     "noise": {"color": GREY, "linestyle": ":", "marker": "^"},
@@ -185,7 +186,10 @@ def _plot_labels(analysis: Analysis, width: float) -> Figure:
     label_panel(left, "a", "share of labels with a negative cosine")
     shades = np.linspace(0.75, 0.0, max(2, tokens["top"].nunique()))
     for place, (top, rows) in enumerate(tokens.groupby("top")):
-        look = {"color": str(shades[place]), "marker": _MARKERS[place % len(_MARKERS)]}
+        look: dict[str, Any] = {
+            "color": str(shades[place]),
+            "marker": _MARKERS[place % len(_MARKERS)],
+        }
         kept = rows.drop_duplicates("probability")
         right.plot(
             kept["probability"].to_numpy(),
