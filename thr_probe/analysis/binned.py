@@ -167,6 +167,19 @@ def latex_number(interval: Interval, *, digits: int = 2) -> str:
     return text
 
 
+def latex_significant(interval: Interval) -> str:
+    r"""A number of any size to three digits with its interval, `$1.5 \times 10^{-4}$`."""
+
+    def written(value: float) -> str:
+        mantissa, _, exponent = f"{value:.3g}".partition("e")
+        return rf"${mantissa} \times 10^{{{int(exponent)}}}$" if exponent else f"${mantissa}$"
+
+    text = written(interval.value)
+    if math.isfinite(interval.low):
+        text += f" [{written(interval.low)}, {written(interval.high)}]"
+    return text
+
+
 def q_bins(q_I: Float[np.ndarray, " I"]) -> tuple[Int[np.ndarray, " I"], pd.DataFrame]:
     """Bins of q = share of correct completions: each value its own where at most 8 occur.
 
