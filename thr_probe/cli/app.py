@@ -5,15 +5,21 @@ from __future__ import annotations
 import typer
 
 from thr_probe import __version__
-from thr_probe.cli import analyze
+from thr_probe.cli import analyze, gwhes
 from thr_probe.cli.analyzing import analyze_app
 from thr_probe.cli.collect import collect_command, demo_command, score_command
+from thr_probe.cli.compare import compare_command
 from thr_probe.cli.evaluate import eval_command
+from thr_probe.cli.preview import preview_command
+from thr_probe.cli.report import report_command
 from thr_probe.cli.reproduce import reproduce_command
 from thr_probe.cli.shell import ThrGroup
+from thr_probe.cli.tables import table_command
+from thr_probe.cli.theory import theory_command
 from thr_probe.cli.train import train_command
+from thr_probe.cli.view import view_command
 
-ANALYSES = (analyze,)
+ANALYSES = (analyze, gwhes)
 """The modules whose import adds their commands to `thr-probe analyze`."""
 
 app = typer.Typer(
@@ -49,5 +55,11 @@ app.command("collect")(collect_command)
 app.command("score")(score_command)
 app.command("eval")(eval_command)
 app.add_typer(analyze_app, name="analyze")  # the commands of ANALYSES are in it
+app.command("compare")(compare_command)
+app.command("preview")(preview_command)
 app.command("train")(train_command)
+app.command("report")(report_command)
+app.command("view")(view_command)
+app.command("table")(table_command)
 app.command("reproduce")(reproduce_command)
+app.command("theory")(theory_command)

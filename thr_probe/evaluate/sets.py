@@ -74,7 +74,7 @@ def resolve_set(name: str, data_dir: str | None) -> EvalSet:
         PrerequisiteError: a benchmark without a file and without the hub's package.
     """
     if Path(name).expanduser().is_file():
-        return EvalSet(name=_file_name(Path(name).stem), source=name)
+        return EvalSet(name=set_name(Path(name).stem), source=name)
     if data_dir is not None:
         found = _in_folder(name, Path(data_dir).expanduser())
         if found is not None:
@@ -129,8 +129,12 @@ def _in_folder(name: str, folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _file_name(stem: str) -> str:
-    """A benchmark's file is that benchmark, whatever folder it lies in."""
+def set_name(stem: str) -> str:
+    """A benchmark's file is that benchmark, whatever folder it lies in; others as a folder's name.
+
+    >>> set_name("minerva_math"), set_name("lab:test")
+    ('minerva', 'lab-test')
+    """
     known = (name for name, benchmark in BENCHMARKS.items() if stem in benchmark.stems)
     return next(known, _folder_name(stem))
 

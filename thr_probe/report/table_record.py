@@ -30,6 +30,8 @@ class Cell:
     """1 for the best number of its column as printed, 2 for the second; ties share a rank."""
     printed: float | None = None
     """Of a published number that was corrected: how it is printed."""
+    digits: int | None = None
+    """Behind the point, of a published number; the table's for the others."""
 
     @property
     def mark(self) -> str:
