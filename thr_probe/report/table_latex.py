@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from thr_probe.report.latex import latex_text
+from thr_probe.analysis.result import latex_escape
 from thr_probe.report.table_record import DAGGER, DOWN, UP, Cell, Table
 from thr_probe.report.table_text import (
     Line,
@@ -16,7 +16,17 @@ from thr_probe.report.table_text import (
     table_lines,
 )
 
-_SYMBOLS = {UP: r"$\uparrow$", DOWN: r"$\downarrow$", DAGGER: r"$^{\dagger}$", "χ": r"$\chi$"}
+_SYMBOLS = {
+    UP: r"$\uparrow$",
+    DOWN: r"$\downarrow$",
+    DAGGER: r"$^{\dagger}$",
+    "χ": r"$\chi$",
+    # these three are other characters in the old encoding of fonts
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    " tau": r" $\tau$",
+}
 _FORMULA = re.compile(r"\b(p) ([=<>]) (-?\d+(?:\.\d+)?)")
 
 
@@ -64,7 +74,10 @@ def _tabular(table: Table) -> Iterator[str]:
 def _row(line: Line, digits: int) -> Iterator[str]:
     """The numbers, and on a line of their own the intervals, where a row has any."""
     numbers = (_cell(cell, digits) for cell in line.cells)
-    yield " & ".join([_text(line.text), *numbers]) + r" \\"
+    label = _text(line.text)
+    if label.startswith(("[", "*")):
+        label = "{}" + label  # the line break above would take it as its argument
+    yield " & ".join([label, *numbers]) + r" \\"
     bounds = [bounds_text(cell, digits) if cell else "" for cell in line.cells]
     if any(bounds):
         small = (rf"{{\tiny {text}}}" if text else "" for text in bounds)
@@ -105,7 +118,7 @@ def _text(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    escaped = latex_text(text)
+    escaped = latex_escape(text)
     for symbol, command in _SYMBOLS.items():
         escaped = escaped.replace(symbol, command)
     return escaped

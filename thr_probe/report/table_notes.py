@@ -21,8 +21,6 @@ def legend(rows: Sequence[TableRow], baseline: str, *, within: str = "") -> Iter
         yield (
             f"In brackets: 95 % percentile interval from 2,000 resamples of the questions{within}."
         )
-    if any(math.isnan(cell.low) for cell in cells):
-        yield "A number without brackets rests on a single question, which gives no interval."
     if any(math.isfinite(cell.difference.low) for cell in cells):
         yield (
             f"{UP} and {DOWN}: the 95 % interval of the paired difference to {baseline}, over the "

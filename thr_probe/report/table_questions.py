@@ -16,7 +16,7 @@ from thr_probe.evaluate.sets import BENCHMARKS, HARD, STANDARD, set_name
 from thr_probe.evaluate.table import AVERAGE, mean_over_sets
 from thr_probe.report.table_notes import compared_note, legend
 from thr_probe.report.table_record import NOTHING, Cell, Table, TableRow, ranked
-from thr_probe.report.table_sources import TableSource, runs_of
+from thr_probe.report.table_sources import TableSource, check_filled, runs_of
 from thr_probe.traces.reader import Run
 
 TITLES = {
@@ -45,7 +45,8 @@ def greedy_table(sources: Sequence[TableSource], baseline: TableSource) -> Table
     Raises:
         DataError: no source has greedy completions.
     """
-    runs, notes = runs_of(sources, _greedy, "thr-probe eval answers every set greedily")
+    runs, notes = runs_of(sources, _greedy)
+    check_filled(runs, notes, "thr-probe eval answers every set greedily")
     counted = {each.label: _by_set(each, found) for each, found in runs}
     groups = set_groups(list(dict.fromkeys(name for sets in counted.values() for name in sets)))
     rows = []
@@ -80,9 +81,9 @@ def passk_table(sources: Sequence[TableSource], baseline: TableSource) -> Table:
     Raises:
         DataError: no source has sampled completions.
     """
-    runs, notes = runs_of(
-        sources, _sampled, "thr-probe eval samples with --samples N, thr-probe collect with -n N"
-    )
+    runs, notes = runs_of(sources, _sampled)
+    hint = "thr-probe eval samples with --samples N, thr-probe collect with -n N"
+    check_filled(runs, notes, hint)
     counted = {each.label: _by_set(each, found) for each, found in runs}
     groups = {
         title: names

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from thr_probe.analysis.reflection import REFLECTION_WORDS
 from thr_probe.analysis.retention import tokens_retained
+from thr_probe.analysis.training_runs import read_training_runs
 from thr_probe.analysis.word_counts import count_words, unique_words
 from thr_probe.core.stats import Interval, bootstrap_difference, bootstrap_ratio, question_weights
 from thr_probe.errors import DataError
@@ -17,13 +19,11 @@ from thr_probe.evaluate.sets import set_name
 from thr_probe.report.table_notes import compared_note, legend
 from thr_probe.report.table_questions import percent, question_texts, titles
 from thr_probe.report.table_record import NOTHING, Cell, Table, TableRow
-from thr_probe.report.table_sources import TableSource, runs_of
+from thr_probe.report.table_sources import TableSource, check_filled, runs_of
 from thr_probe.traces.reader import Run
 
 RATIO, RETAINED = "ratio", "retained"
 """The columns of Tables 15 and 16, also in the published numbers."""
-
-_STEP_MEAN = "retained_step_mean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +44,13 @@ def reflection_table(sources: Sequence[TableSource], baseline: TableSource) -> T
     Raises:
         DataError: no source has completions with token ids.
     """
-    runs, notes = runs_of(
-        sources, _answers, "collect completions, or import some that hold token ids"
-    )
-    shares, lacks = _shares(runs, _reflection, RATIO)
+    runs, notes = runs_of(sources, _answers)
+    shares = _shares(runs, _reflection, RATIO, notes)
+    check_filled(shares, notes, "collect completions, or import some that hold token ids")
     return _table(
         shares,
         baseline.label,
-        [*notes, *lacks],
+        notes,
         name="reflection",
         title="Reflection words of Table 14 per generated token, in % (Table 15 of the paper).",
         columns={RATIO: "#Reflection / #Token"},
@@ -62,30 +61,27 @@ def reflection_table(sources: Sequence[TableSource], baseline: TableSource) -> T
 def retention_table(sources: Sequence[TableSource], baseline: TableSource) -> Table:
     """Share of tokens that the threshold retains, in %, from runs with THR.
 
-    Of a training run it is the mean over its steps of each step's share, else the share of all
-    tokens; groups without a wrong or without a right completion are left out.
+    Of a training run it is the mean over its steps of each step's share (of its journal, which has
+    all steps, where the trace may have some), else the share of all tokens; groups without a wrong
+    or without a right completion are left out.
 
     Raises:
         DataError: no source has THR.
     """
-    runs, notes = runs_of(
-        sources, _scored, "thr-probe collect and thr-probe score write THR, thr-probe train too"
-    )
-    shares, lacks = _shares(runs, _retained, RETAINED)
-    steps = [
-        label
-        for label, found in shares.items()
-        if any(share.sums is None for share in found.values())
-    ]
-    if steps:
+    journals = {each.label: each_share for each in sources if (each_share := _journal(each))}
+    runs, notes = runs_of([each for each in sources if each.label not in journals], _scored)
+    by_label = _shares(runs, _retained, RETAINED, notes)
+    by_label |= {label: {RETAINED: share} for label, share in journals.items()}
+    check_filled(by_label, notes, "thr-probe collect, score and train write THR")
+    if journals:
         notes.append(
-            f"{', '.join(steps)}: mean over the steps of training of each step's share, which is "
-            "not compared question by question."
+            f"{', '.join(journals)}: mean over the steps of training of each step's share, without "
+            "an interval and not compared."
         )
     return _table(
-        shares,
+        {each.label: by_label[each.label] for each in sources if each.label in by_label},
         baseline.label,
-        [*notes, *lacks],
+        notes,
         name="retention",
         title="Share of tokens with |THR| > tau, in % (Table 16 of the paper).",
         columns={RETAINED: "Avg. ratio retained"},
@@ -151,26 +147,32 @@ def _shares(
     runs: Sequence[tuple[TableSource, Sequence[Run]]],
     compute: Callable[[Run], Share],
     column: str,
-) -> tuple[dict[str, dict[str, Share]], list[str]]:
-    """Each source's share by column: one for all, or one for each set where a source has several.
+    notes: list[str],
+) -> dict[str, dict[str, Share]]:
+    """Each source's share by column: over all its completions, and of each set where any has more.
 
-    Raises:
-        DataError: no source has one.
+    What cannot be computed is noted and left out.
     """
     is_single = all(len(found) == 1 for _, found in runs)
     shares: dict[str, dict[str, Share]] = {}
-    lacks: list[str] = []
     for each, found in runs:
+        by_set: dict[str, Share] = {}
         for run in found:
             try:
-                share = compute(run)
+                by_set[_set_of(each, run)] = compute(run)
             except DataError as error:
-                lacks.append(f"{each.label}: {error.message}.")
-                continue
-            shares.setdefault(each.label, {})[column if is_single else _set_of(each, run)] = share
-    if not shares:
-        raise DataError(" ".join(lacks), "sample or score completions that have what is missing")
-    return shares, lacks
+                notes.append(f"{each.label}: {error.message}.")
+        if by_set:
+            whole = {column: _pooled(by_set)} if len(by_set) == len(found) else {}
+            shares[each.label] = whole if is_single else by_set | whole
+    return shares
+
+
+def _pooled(by_set: Mapping[str, Share]) -> Share:
+    """The share over the completions of all sets."""
+    if len(by_set) == 1:
+        return next(iter(by_set.values()))
+    return _of_sums(pd.concat({name: share.sums for name, share in by_set.items()}))
 
 
 def _set_of(each: TableSource, run: Run) -> str:
@@ -187,28 +189,39 @@ def _reflection(run: Run) -> Share:
     if counts["without_ids"].any():
         raise DataError("some completions have no token ids, so there is no ratio per token")
     sums = counts.groupby(level="prompt_id", sort=False)[["matches", "tokens"]].sum()
-    return _share(sums.set_axis(["numerator", "denominator"], axis=1), run)
+    return _of_sums(_by_text(sums.set_axis(["numerator", "denominator"], axis=1), run))
 
 
-def _share(sums: pd.DataFrame, run: Run) -> Share:
+def _of_sums(sums: pd.DataFrame) -> Share:
     weights_BP = question_weights(len(sums))
     value = bootstrap_ratio(sums["numerator"], sums["denominator"], weights_BP)
+    return Share(value=value, sums=sums)
+
+
+def _by_text(sums: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Sums by prompt_id, by the texts of the questions instead."""
     prompt_id = pd.Series(sums.index, index=sums.index, dtype=str)
-    text = question_texts(prompt_id, run.problems().set_index("prompt_id"))
-    return Share(value=value, sums=sums.set_index(text))
+    return sums.set_index(question_texts(prompt_id, run.problems().set_index("prompt_id")))
 
 
 def _retained(run: Run) -> Share:
     analysis = tokens_retained(run)
     if analysis.empty_reason is not None:
         raise DataError(analysis.empty_reason.rstrip("."))
-    quantities = set(analysis.summary["quantity"])
-    if _STEP_MEAN in quantities:
-        return Share(value=analysis.value(_STEP_MEAN), sums=None)
     questions = analysis.curves["questions"].set_index("prompt_id")
     tokens = questions["tokens"].astype(float)
     sums = pd.DataFrame({"numerator": questions["retained_share"] * tokens, "denominator": tokens})
-    return Share(value=analysis.value("retained_share"), sums=_share(sums, run).sums)
+    # which groups are mixed depends on the policy: questions without one count nothing
+    sums = sums.reindex(run.problems()["prompt_id"], fill_value=0.0)
+    return Share(value=analysis.value("retained_share"), sums=_by_text(sums, run))
+
+
+def _journal(each: TableSource) -> Share | None:
+    """The mean over all steps of a training run; None where THR was not computed."""
+    if not each.is_training:
+        return None
+    mean = float(read_training_runs([each.path])[0].values("retained_share").mean())
+    return None if math.isnan(mean) else Share(value=replace(NOTHING, value=mean), sums=None)
 
 
 def _answers(each: TableSource) -> tuple[Sequence[Run], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def _split(source: str | Path) -> tuple[str, str]:
 
 def _is_there(path: str) -> bool:
     """Whether it is a path, also with a checkpoint behind it."""
-    return bool(path) and (Path(path).exists() or Path(path.rpartition(":")[0]).is_dir())
+    folder = path.rpartition(":")[0] or path
+    return bool(path) and (Path(path).exists() or Path(folder).is_dir())
 
 
 def _is_journal_only(path: str) -> bool:
@@ -123,17 +124,12 @@ def baseline_of(sources: Sequence[TableSource], versus: str | None) -> TableSour
 def runs_of(
     sources: Sequence[TableSource],
     choose: Callable[[TableSource], tuple[Sequence[Run], str]],
-    nothing: str,
 ) -> tuple[list[tuple[TableSource, Sequence[Run]]], list[str]]:
     """The sources that have runs for a table, with these, and why others have none.
 
     Args:
         sources: in order.
         choose: the runs of a source, or none and what it lacks.
-        nothing: what to do where no source has any, for the hint.
-
-    Raises:
-        DataError: no source has any.
     """
     chosen: list[tuple[TableSource, Sequence[Run]]] = []
     lacks: list[str] = []
@@ -142,7 +138,11 @@ def runs_of(
         if runs:
             chosen.append((each, runs))
         else:
-            lacks.append(f"{each.label} {lack}")
-    if not chosen:
-        raise DataError("; ".join(lacks), nothing)
-    return chosen, [f"{lack}: it has no row." for lack in lacks]
+            lacks.append(f"{each.label} {lack}: it has no row.")
+    return chosen, lacks
+
+
+def check_filled(found: Collection[object], lacks: Sequence[str], hint: str) -> None:
+    """Raises a DataError that says what every source lacks, where none has anything."""
+    if not found:
+        raise DataError(" ".join(lacks).rstrip("."), hint)
