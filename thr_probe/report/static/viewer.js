@@ -26,8 +26,8 @@
   const shownDecimal = (digits, places) => {
     if (digits === 0) return "0";
     const x = digits / 10 ** places;
-    if (places >= 0 && places <= 7) return x.toFixed(places);
-    return x.toExponential(String(Math.abs(digits)).length - 1);
+    const length = String(Math.abs(digits)).length;
+    return places >= 0 && places <= length + 3 ? x.toFixed(places) : x.toExponential(length - 1);
   };
   const percent = (x) => (x === null ? DASH : (100 * x).toPrecision(3) + " %");
 
@@ -204,7 +204,8 @@
   }
   const GLYPHS = { " ": "·", "\n": "⏎\n", "\t": "⇥", "\u00a0": "⍽" };
   const glyphs = (text) => text.replace(/[ \n\t\u00a0]/g, (blank) => GLYPHS[blank]);
-  const display = (text) => (text === "" ? "∅" : state.blanks ? glyphs(text) : text);
+  // lines may break before the glyph of a space, as they do at the space
+  const display = (text) => (text === "" ? "∅" : state.blanks ? glyphs(text).replace(/·/g, "\u200b·") : text);
 
   function fill(card) {
     if (card.spans) return;
@@ -265,7 +266,7 @@
     }
     box.append(bar);
     for (const tick of ticks) {
-      const label = make("span", "tv-tick", shown(Number(tick.toPrecision(2))).replace(/\.?0+$/, ""));
+      const label = make("span", "tv-tick", String(Number(tick.toPrecision(2))));
       label.style.left = (100 * (strength(tick) - low)) / (high - low) + "%";
       box.append(label);
     }
@@ -456,11 +457,11 @@
     const rank = group.rank[i], text = index.texts[rank];
     rows.push(["token", text === "" ? "∅" : glyphs(text).replace(/\n/g, "")], ["id", index.ids[rank]]);
     if (index.classes) rows.push(["class", index.classes[rank]]);
-    rows.push(["position", `${i - completion.first} of 0 to ${completion.about.length - 1}`]);
+    rows.push(["position, from 0", String(i - completion.first)]);
     rows.push(["THR", group.thr ? shown(group.thr[i]) : "undefined"]);
-    stored("of itself", "thr_self");
-    stored("of its own completion", "thr_within");
-    stored("error at most", "thr_error");
+    stored("THR from itself", "thr_self");
+    stored("THR from its completion", "thr_within");
+    stored("error of THR at most", "thr_error");
     rows.push(["THR / τ", shown(ratio(i))]);
     if (group.thr) rows.push(["dominant", isDominant(i) ? "yes" : "no"]);
     stored("entropy, nats", "entropy");
@@ -610,8 +611,9 @@
         const part = text.slice(start, stop).replace(/\n/g, "");
         range.setStart(node, start);
         range.setEnd(node, stop);
-        const r = range.getClientRects()[0];
-        if (!r || !part.trim()) return;
+        // a line's white space may be a box of its own
+        const r = range.getBoundingClientRect();
+        if (!r.width || !part.trim()) return;
         pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
         const m = pen.measureText(part);
         const [up, down] = [m.fontBoundingBoxAscent, m.fontBoundingBoxDescent];
