@@ -137,7 +137,7 @@ def _metrics(pairs: Sequence[Pair]) -> pd.DataFrame:
     in_family = table["split"] == "all"
     p_holm = np.full(len(table), np.nan)
     p_holm[in_family] = holm(table.loc[in_family, "p"].to_numpy(dtype=np.float64))
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", p_holm)
+    table.insert(list(table.columns).index("p") + 1, "p_holm", p_holm)
     return table.astype({"only_baseline": "Int64", "only_run": "Int64"})
 
 

@@ -40,16 +40,13 @@ def differences_told(
     first: Source,
     second: Source,
     answers: Mapping[str, tuple[Answers, Answers]],
-    *,
-    score_id: str | None = None,
 ) -> list[str]:
-    """What makes two sources differ by more than their policies, as sentences.
+    """What makes the labels of two sources differ by more than their policies, as sentences.
 
     Args:
         first: the baseline.
         second: what is compared with it.
         answers: of both, by the measure that both have.
-        score_id: which scores are compared.
     """
     told: list[str] = []
     for source in (first, second):
@@ -62,8 +59,6 @@ def differences_told(
         ]
         told += _of_questions(first.name, second.name, measure, ours, theirs)
         told += _of_runs(first.name, second.name, measure, runs[0], runs[1])
-    if SAMPLED in answers:
-        told += _of_scores(first, second, score_id)
     return list(dict.fromkeys(told))
 
 
@@ -86,23 +81,24 @@ def _of_questions(
     alone = [len(each.questions) - len(shared) for each in (ours, theirs)]
     for name, number in ((first, alone[0]), (second, alone[1])):
         if number:
-            left = counted(number, "question")
-            yield f"{measure}: {left} only in {name}, left out; {len(shared):,} are compared"
-    left, right = (each.problems.loc[shared] for each in (ours, theirs))
-    prompts = int((left["prompt_text"] != right["prompt_text"]).sum())
+            alone_in = counted(number, "question")
+            yield f"{measure}: {alone_in} only in {name}, left out; {len(shared):,} are compared"
+    prompts, golds = (
+        int((ours.problems.loc[shared, name] != theirs.problems.loc[shared, name]).sum())
+        for name in ("prompt_text", "answer")
+    )
     if prompts:
         yield (
             f"the prompts of {prompts:,} of {counted(len(shared), 'shared question')} differ: "
             "the template is compared along with the policy"
         )
-    golds = int((left["answer"] != right["answer"]).sum())
     if golds:
         yield f"the gold answers of {golds:,} of {counted(len(shared), 'shared question')} differ"
     sizes = [sorted(set(each.groups["n"].tolist())) for each in (ours, theirs)]
     if sizes[0] != sizes[1] and measure == SAMPLED:
         smallest = min(sizes[0] + sizes[1])
         yield (
-            f"completions per question: {_listed(sizes[0])} for {first}, {_listed(sizes[1])} for "
+            f"completions per question: {_span(sizes[0])} for {first}, {_span(sizes[1])} for "
             f"{second}; Pass@K is compared up to K = {smallest}, any-of-n favours the "
             "larger n, and which groups are mixed, in which THR is compared, depends on n"
         )
@@ -148,7 +144,16 @@ def _truncated(run: Run) -> str:
     return "always wrong" if run.config.get("truncated_wrong") else "judged by their text"
 
 
-def _of_scores(first: Source, second: Source, score_id: str | None) -> Iterator[str]:
+def score_differences(
+    first: Source, second: Source, *, score_id: str | None = None
+) -> Iterator[str]:
+    """What makes THR of two sources another quantity, as sentences.
+
+    Args:
+        first: the baseline.
+        second: what is compared with it.
+        score_id: which scores are compared.
+    """
     infos = [_score_infos(source, score_id) for source in (first, second)]
     if not all(infos):
         return
@@ -165,6 +170,10 @@ def _score_infos(source: Source, score_id: str | None) -> list[dict[str, object]
     return [
         run.score_info(run.resolve_score_id(score_id)) for run in source.sampled if run.score_ids
     ]
+
+
+def _span(sizes: Sequence[int]) -> str:
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from thr_probe.analysis.compare_checks import differences_told, refuse_disjoint
+from thr_probe.analysis.compare_checks import (
+    differences_told,
+    refuse_disjoint,
+    score_differences,
+)
 from thr_probe.analysis.compare_rows import (
     QUESTIONS,
     Column,
@@ -24,12 +28,12 @@ from thr_probe.analysis.compare_sums import (
     Answers,
     Ratio,
     Sums,
+    question_pass_at_k,
     read_answers,
     read_sums,
 )
 from thr_probe.analysis.passk import checked_ks
 from thr_probe.analysis.sources import GREEDY, SAMPLED, Source
-from thr_probe.core.pass_at_k import pass_at_k
 from thr_probe.errors import DataError
 
 
@@ -106,7 +110,9 @@ def compare_pair(
         rows += set_rows(columns, questions, seed, solved[-1] if measure == GREEDY else None)
         if measure == list(both)[-1]:  # sampled where both have it
             rows += ratio_rows(_ratio_columns(first, second, measure, questions, left_out), seed)
-    warnings = differences_told(first.source, second.source, both, score_id=first.score_id)
+    warnings = differences_told(first.source, second.source, both)
+    if SAMPLED in both:
+        warnings += score_differences(first.source, second.source, score_id=first.score_id)
     return Pair(
         first=names[0],
         second=names[1],
@@ -119,7 +125,7 @@ def compare_pair(
 
 def _shared(
     first: Read, second: Read, names: tuple[str, str]
-) -> tuple[dict[str, tuple[Answers, Answers]], dict[str, pd.Index[object]]]:
+) -> tuple[dict[str, tuple[Answers, Answers]], dict[str, pd.MultiIndex]]:
     """By measure: the answers of both, and the questions they share."""
     both = {
         measure: (first.answers[measure], second.answers[measure])
@@ -154,7 +160,7 @@ def _one_sided(first: Read, second: Read, both: Mapping[str, object]) -> list[st
     return told
 
 
-def _counts(answers: Answers, questions: pd.Index[object]) -> pd.DataFrame:
+def _counts(answers: Answers, questions: pd.MultiIndex) -> pd.DataFrame:
     """Completions n and correct ones c of each question."""
     return answers.groups.groupby(KEY, sort=False)[["n", "c"]].sum().loc[questions]
 
@@ -170,15 +176,13 @@ def _greedy_column(counts: Sequence[pd.DataFrame]) -> Column:
 
 
 def _passk_columns(
-    answers: tuple[Answers, Answers], questions: pd.Index[object], ks: Sequence[int] | None
+    answers: tuple[Answers, Answers], questions: pd.MultiIndex, ks: Sequence[int] | None
 ) -> list[Column]:
-    kept = [
-        each.groups[pd.MultiIndex.from_frame(each.groups[KEY]).isin(questions)] for each in answers
-    ]
+    kept = [each.of(questions) for each in answers]
     chosen = checked_ks(ks, pd.concat([each["n"] for each in kept], ignore_index=True))
     columns = []
     for k in chosen:
-        value_P2 = np.column_stack([_question_passk(each, k).loc[questions] for each in kept])
+        value_P2 = np.column_stack([question_pass_at_k(each, k).loc[questions] for each in kept])
         columns.append(
             Column(
                 name=f"pass_at_{k}",
@@ -190,17 +194,11 @@ def _passk_columns(
     return columns
 
 
-def _question_passk(groups: pd.DataFrame, k: int) -> pd.Series[float]:
-    """Mean over the groups of each question."""
-    estimate = pass_at_k(groups["n"].to_numpy(), groups["c"].to_numpy(), k)
-    return groups[KEY].assign(estimate=estimate).groupby(KEY, sort=False)["estimate"].mean()
-
-
 def _ratio_columns(
     first: Read,
     second: Read,
     measure: str,
-    questions: pd.Index[object],
+    questions: pd.MultiIndex,
     left_out: list[str],
 ) -> list[Column]:
     """Those that both have; the questions that count in both."""
@@ -210,7 +208,7 @@ def _ratio_columns(
     columns, lacking = [], dict[str, list[str]]()
     for ratio in RATIOS:
         denominator_P2 = np.column_stack([table[ratio.denominator] for table in tables])
-        counts_P = (denominator_P2 > 0).all(axis=1)
+        counts_P = np.asarray((denominator_P2 > 0).all(axis=1))
         reason = _reason(ratio, first, second, measure)
         if not reason and not counts_P.any():
             reason = "no question counts in both"

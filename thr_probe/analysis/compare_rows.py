@@ -73,7 +73,7 @@ def ratio_rows(columns: Sequence[Column], seed: int, split: str = "all") -> list
 
 
 def set_rows(
-    columns: Sequence[Column], questions: pd.Index[object], seed: int, solved: Solved | None
+    columns: Sequence[Column], questions: pd.MultiIndex, seed: int, solved: Solved | None
 ) -> list[dict[str, object]]:
     """The lines of means over questions; of several sets also of each, and of their mean.
 
@@ -156,7 +156,7 @@ def _cells(name: str, interval: Interval) -> dict[str, float]:
 
 
 def solved_questions(
-    measure: str, questions: pd.Index[object], counts: Sequence[pd.DataFrame]
+    measure: str, questions: pd.MultiIndex, counts: Sequence[pd.DataFrame]
 ) -> Solved:
     """Who solved what.
 

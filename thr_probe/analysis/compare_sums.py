@@ -20,6 +20,7 @@ from thr_probe.analysis.reflection import REFLECTION_WORDS
 from thr_probe.analysis.sources import GREEDY, SAMPLED, Source
 from thr_probe.analysis.stream import Batch, CompletionStream
 from thr_probe.analysis.word_counts import count_words
+from thr_probe.core.pass_at_k import pass_at_k
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
 
@@ -86,9 +87,13 @@ class Answers:
     """By (dataset, question): prompt_text, answer."""
 
     @property
-    def questions(self) -> pd.Index[object]:
+    def questions(self) -> pd.MultiIndex:
         """The questions with completions, as (dataset, question)."""
         return pd.MultiIndex.from_frame(self.groups[KEY].drop_duplicates())
+
+    def of(self, questions: pd.MultiIndex) -> pd.DataFrame:
+        """The groups of some questions."""
+        return self.groups[pd.MultiIndex.from_frame(self.groups[KEY]).isin(questions)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +126,12 @@ def _answers(runs: Sequence[Run]) -> Answers:
         groups.append(named[[*KEY, "n", "c"]])
     every = pd.concat(problems, ignore_index=True).drop_duplicates(KEY)
     return Answers(groups=pd.concat(groups, ignore_index=True), problems=every.set_index(KEY))
+
+
+def question_pass_at_k(groups: pd.DataFrame, k: int) -> pd.Series[float]:
+    """Unbiased Pass@K of each question, the mean over its groups; by (dataset, question)."""
+    estimate = pass_at_k(groups["n"].to_numpy(), groups["c"].to_numpy(), k)
+    return groups[KEY].assign(estimate=estimate).groupby(KEY, sort=False)["estimate"].mean()
 
 
 def read_sums(runs: Sequence[Run], *, score_id: str | None = None) -> Sums:

@@ -22,6 +22,7 @@ from thr_probe.cli.analyzing import (
     tell_files,
     warn_if_incomplete,
 )
+from thr_probe.cli.compare import texts_of
 from thr_probe.cli.output import Format, FormatOption, print_rows
 from thr_probe.cli.shell import command_line, quoted, stderr
 
@@ -126,8 +127,16 @@ def retention_command(
 
 @analyze_app.command("passk")
 def passk_command(
-    run: RunArgument,
-    out: OutOption = None,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run directories or folders of thr-probe eval; of several the first is subtracted "
+            "from the others.",
+            metavar="RUN...",
+            show_default=False,
+        ),
+    ],
+    out: RunsOutOption = None,
     k: Annotated[
         list[int] | None,
         typer.Option("--k", help="A value of K; may be repeated.", show_default="1, 2, 4 ... n"),
@@ -139,8 +148,32 @@ def passk_command(
     venue: VenueOption = "neurips",
     format: FormatOption = Format.HUMAN,
 ) -> None:
-    """Unbiased Pass@K for K = 1, 2, 4 ... n."""
-    analyze_and_print("passk", run, out, format, venue, seed=seed, ks=k or None, by=by)
+    """Unbiased Pass@K for K = 1, 2, 4 ... n; several runs overlaid, with paired differences."""
+    from thr_probe.analysis.sources import EVAL_NAME, read_sources
+
+    options: dict[str, Any] = {"ks": k or None, "by": by, "seed": seed}
+    sources = read_sources(runs) if len(runs) > 1 or not _is_run(runs[0], EVAL_NAME) else []
+    if not sources:
+        analyze_and_print("passk", Path(runs[0]), out, format, venue, **options)
+        return
+    from thr_probe.analysis.passk_runs import pass_at_k_runs
+    from thr_probe.figures.passk_runs import plot_pass_at_k_runs
+    from thr_probe.figures.save import save_analysis
+
+    analysis = pass_at_k_runs(sources, **options)
+    for warning in texts_of(analysis, "warnings"):
+        stderr().print(f"warning: {warning}", markup=False)
+    figure = plot_pass_at_k_runs(analysis, venue=venue)
+    folder = out or (default_folder(sources[0].path, None) if len(runs) == 1 else Path("analysis"))
+    paths = save_analysis(analysis, figure, folder, command=quoted(command_line()))
+    rows = analysis.summary.to_dict("records")
+    print_rows([{str(key): value for key, value in row.items()} for row in rows], format)
+    tell_files(analysis, paths)
+
+
+def _is_run(text: str, eval_name: str) -> bool:
+    """Whether a path is (or should have been) a run directory, not an evaluation."""
+    return not any((Path(path) / eval_name).is_file() for path in (text, text.rpartition(":")[0]))
 
 
 @analyze_app.command("curves")

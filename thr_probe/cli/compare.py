@@ -62,9 +62,9 @@ def compare_command(
 
 
 def _print(analysis: Analysis, printed: Format) -> None:
-    for warning in _texts(analysis, "warnings"):
+    for warning in texts_of(analysis, "warnings"):
         stderr().print(f"warning: {warning}", markup=False)
-    for text in _texts(analysis, "left_out"):
+    for text in texts_of(analysis, "left_out"):
         stderr().print(f"left out: {text}", markup=False)
     metrics = analysis.curves["metrics"]
     if printed in {Format.JSON, Format.CSV}:
@@ -75,7 +75,7 @@ def _print(analysis: Analysis, printed: Format) -> None:
     if printed is Format.LATEX:
         return
     typer.echo("")
-    for sentence in _texts(analysis, "gains"):
+    for sentence in texts_of(analysis, "gains"):
         typer.echo(sentence)
     for solved_by in ("run", "baseline"):
         _list_questions(analysis, solved_by)
@@ -85,7 +85,8 @@ def _named(row: dict[Any, Any]) -> dict[str, object]:
     return {str(name): value for name, value in row.items()}
 
 
-def _texts(analysis: Analysis, fact: str) -> list[str]:
+def texts_of(analysis: Analysis, fact: str) -> list[str]:
+    """A fact that is a list of sentences."""
     texts = analysis.facts[fact]
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
@@ -94,7 +95,7 @@ def _row(row: dict[Any, Any], analysis: Analysis) -> dict[str, object]:
     """A line for people: percent where the quantity is a share."""
     from thr_probe.analysis.compare import RELATIVE, metric_label, p_text
 
-    several = len(_texts(analysis, "runs")) > 1
+    several = len(texts_of(analysis, "runs")) > 1
     has_splits = analysis.curves["metrics"]["split"].nunique() > 1
     is_share = row["metric"] not in RELATIVE or row["metric"] == "reflection_ratio"
     digits = 2 if row["metric"] == "reflection_ratio" else 1

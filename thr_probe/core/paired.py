@@ -57,7 +57,8 @@ def _sign_test(b: int, c: int) -> float:
     for i in range(min(b, c)):
         term = term * (b + c - i) // (i + 1)
         ways += term
-    return min(1.0, 2 * ways / 2 ** (b + c))
+    share: float = 2 * ways / 2 ** (b + c)
+    return min(1.0, share)
 
 
 def holm(p_M: ArrayLike) -> Float[np.ndarray, " M"]:
@@ -152,22 +153,26 @@ def paired_ratios(
 def _paired(
     value_2: Float[np.ndarray, "2"], draws_B2: Float[np.ndarray, "B 2"], *, level: float
 ) -> PairedRatio:
-    values, draws = [], []
-    for value_X, out in ((value_2[None], values), (draws_B2, draws)):
-        change = difference(value_X[:, 0], value_X[:, 1])
-        out += [value_X[:, 0], value_X[:, 1], change, quotient(change, value_X[:, 0])]
+    value, draws_B = _with_change(value_2[None]), _with_change(draws_B2)
     intervals = []
-    for value, draw_B in zip(values, draws, strict=True):
+    for one, draw_B in zip(value, draws_B, strict=True):
         low, high = percentile_interval(draw_B, level=level)
-        intervals.append(Interval(value=float(value[0]), low=low, high=high))
+        intervals.append(Interval(value=float(one[0]), low=low, high=high))
     first, second, change, relative = intervals
     return PairedRatio(
         first=first,
         second=second,
         difference=change,
         relative=relative,
-        p=bootstrap_p(draws[2]),
+        p=bootstrap_p(draws_B[2]),
     )
+
+
+def _with_change(value_B2: Float[np.ndarray, "B 2"]) -> list[Float[np.ndarray, " B"]]:
+    """First, second, their difference, and this relative to the first."""
+    first_B, second_B = value_B2.T
+    change_B = difference(first_B, second_B)
+    return [first_B, second_B, change_B, quotient(change_B, first_B)]
 
 
 def difference(
@@ -179,8 +184,8 @@ def difference(
     would decide the p-value of two equal runs.
     """
     change = second - first
-    change[np.abs(change) <= _ROUNDING * (np.abs(first) + np.abs(second))] = 0.0
-    return change
+    is_rounding = np.abs(change) <= _ROUNDING * (np.abs(first) + np.abs(second))
+    return np.where(is_rounding, 0.0, change)
 
 
 def paired_set_means(

@@ -68,12 +68,13 @@ def plot_pass_at_k_rows(analysis: Analysis, *, venue: str = "neurips") -> Figure
         for index, row in enumerate(rows):
             part = values[values["row"] == row]
             left.plot(part["k"], part["value"], label=row, clip_on=False, **row_look(index))
-        _draw_differences(right, differences, rows)
+        right.axhline(0, color=BLACK, linewidth=0.8)
+        draw_whiskers(right, differences, rows)
         ks = sorted({int(k) for k in values["k"]})
         for axes in (left, right):
             k_axis(axes, ks)
         percent_axis(left)
-        right.yaxis.set_major_formatter(FuncFormatter(_points))
+        right.yaxis.set_major_formatter(FuncFormatter(points_text))
         right.set_ylabel("percentage points")
         label_panel(left, "a", "Pass@k")
         label_panel(right, "b", f"minus {analysis.facts['versus']}, paired")
@@ -115,18 +116,25 @@ def row_look(index: int) -> dict[str, Any]:
     return _LOOKS[index % len(_LOOKS)]
 
 
-def _draw_differences(axes: Axes, differences: pd.DataFrame, rows: Sequence[str]) -> None:
-    axes.axhline(0, color=BLACK, linewidth=0.8)
-    drawn = [row for row in rows if (differences["row"] == row).any()]
+def draw_whiskers(axes: Axes, table: pd.DataFrame, rows: Sequence[str]) -> None:
+    """Lines over K with their intervals.
+
+    Args:
+        axes: of K.
+        table: row, k, value, low, high.
+        rows: all rows of the figure, which decide the looks; some may be missing in the table.
+    """
+    drawn = [row for row in rows if (table["row"] == row).any()]
     for place, row in enumerate(drawn):
-        part, look = differences[differences["row"] == row], row_look(rows.index(row))
+        part, look = table[table["row"] == row], row_look(rows.index(row))
         # side by side on the log axis, so that whiskers do not cover each other
         k = part["k"] * 2.0 ** (0.13 * (place - (len(drawn) - 1) / 2))
         axes.vlines(k, part["low"], part["high"], color=look["color"], linewidth=0.7)
-        axes.plot(k, part["value"], clip_on=False, **look)
+        axes.plot(k, part["value"], label=row, clip_on=False, **look)
 
 
-def _points(value: float, _: object) -> str:
+def points_text(value: float, _: object) -> str:
+    """A difference of shares in percentage points, for an axis."""
     return f"{100 * value:+.4g}" if round(value, 9) else "0"
 
 
