@@ -9,24 +9,51 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from thr_probe.analysis.advantage import thr_by_advantage
+from thr_probe.analysis.balance import exploration_balance
+from thr_probe.analysis.classes import thr_by_class
 from thr_probe.analysis.curves import training_curves
 from thr_probe.analysis.density import density_in_style, thr_density
+from thr_probe.analysis.drift import thr_drift
+from thr_probe.analysis.entropy import thr_against_entropy
+from thr_probe.analysis.health import run_health
 from thr_probe.analysis.overlap import thr_entropy_overlap
 from thr_probe.analysis.passk import pass_at_k_curve
+from thr_probe.analysis.position import thr_by_position
 from thr_probe.analysis.reflection import reflection_ratio
 from thr_probe.analysis.result import Analysis
 from thr_probe.analysis.retention import tokens_retained
+from thr_probe.analysis.split import influence_shares
+from thr_probe.analysis.tau import threshold_sensitivity
+from thr_probe.analysis.theory import (
+    Simulation,
+    alignment_grid,
+    entropy_shape,
+    example_distributions,
+)
+from thr_probe.analysis.theory_labels import label_sweep
+from thr_probe.analysis.theory_lemma import lemma_check
 from thr_probe.analysis.timing import module_timing
 from thr_probe.analysis.word_counts import read_words
 from thr_probe.analysis.wordcloud import WordcloudOptions, thr_wordcloud
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures import (
+    plot_advantage,
+    plot_balance,
+    plot_classes,
     plot_curves,
     plot_density,
+    plot_drift,
+    plot_entropy,
+    plot_health,
     plot_overlap,
     plot_pass_at_k,
+    plot_position,
     plot_reflection,
     plot_retention,
+    plot_split,
+    plot_tau,
+    plot_theory,
     plot_timing,
     plot_wordcloud,
     save_analysis,
@@ -47,6 +74,8 @@ class Outcome:
     """Its PNG; None likewise."""
     note: str
     """Why there is nothing to draw, or why it could not be computed; empty otherwise."""
+    hint: str = ""
+    """What would let it be computed, where that is known."""
 
 
 Draw = Callable[..., tuple[Analysis, Figure]]
@@ -92,7 +121,18 @@ ANALYSES: Mapping[str, Draw] = {
     "reflection": _reflection,
     "retention": _drawn(tokens_retained, plot_retention),
     "passk": _drawn(pass_at_k_curve, plot_pass_at_k),
+    "balance": _drawn(exploration_balance, plot_balance),
+    "split": _drawn(influence_shares, plot_split),
+    "position": _drawn(thr_by_position, plot_position),
+    "advantage": _drawn(thr_by_advantage, plot_advantage),
+    "tau": _drawn(threshold_sensitivity, plot_tau),
+    "entropy": _drawn(thr_against_entropy, plot_entropy),
+    "classes": _drawn(thr_by_class, plot_classes),
+    "health": _drawn(run_health, plot_health),
 }
+
+SCORE_SET_ANALYSES: Mapping[str, Draw] = {"drift": _drawn(thr_drift, plot_drift)}
+"""Of several score sets of one run; `analyze_all` makes them where there are two or more."""
 
 TRAINING_ANALYSES: Mapping[str, Draw] = {
     "curves": _drawn(training_curves, plot_curves),
@@ -100,7 +140,21 @@ TRAINING_ANALYSES: Mapping[str, Draw] = {
 }
 """Of the journals of one or several training runs, given by their folders."""
 
-READS_SCORES = frozenset({"density", "overlap", "wordcloud", "retention"})
+READS_SCORES = frozenset(
+    {
+        "density",
+        "overlap",
+        "wordcloud",
+        "retention",
+        "balance",
+        "split",
+        "position",
+        "advantage",
+        "tau",
+        "entropy",
+        "classes",
+    }
+)
 
 
 def analyze(
@@ -109,7 +163,7 @@ def analyze(
     """Compute one analysis, draw it and write its files into a folder.
 
     Args:
-        name: one of `ANALYSES`.
+        name: one of `ANALYSES` or `SCORE_SET_ANALYSES`.
         run: the run.
         out: the folder, made where it is missing.
         venue: decides the figure's width.
@@ -120,9 +174,10 @@ def analyze(
         UsageError: an unknown name or option value.
         DataError: columns that the run does not have.
     """
-    if name not in ANALYSES:
-        raise UsageError(f"unknown analysis {name!r}; choose one of {', '.join(ANALYSES)}")
-    analysis, figure = ANALYSES[name](run, venue=venue, **options)
+    known = {**ANALYSES, **SCORE_SET_ANALYSES}
+    if name not in known:
+        raise UsageError(f"unknown analysis {name!r}; choose one of {', '.join(known)}")
+    analysis, figure = known[name](run, venue=venue, **options)
     return analysis, save_analysis(analysis, figure, out, command=command)
 
 
@@ -167,7 +222,8 @@ def analyze_all(
 ) -> list[Outcome]:
     """Every analysis of a run; one whose columns the run lacks is noted and left out.
 
-    A training run's own analyses come last.
+    Those of several score sets are made where there are two or more, and a training run's own
+    analyses come last.
 
     Args:
         run: the run.
@@ -187,6 +243,13 @@ def analyze_all(
         return analyze(name, run, out, seed=seed, **kept, **own)[0]
 
     outcomes = [_outcome(name, of_rollouts, out) for name in ANALYSES]
+    if len(run.score_ids) > 1:
+        whole = {name: value for name, value in options.items() if name != "score_id"}
+
+        def of_score_sets(name: str) -> Analysis:
+            return analyze(name, run, out, seed=seed, **kept, **whole)[0]
+
+        outcomes += [_outcome(name, of_score_sets, out) for name in SCORE_SET_ANALYSES]
     if (run.path / METRICS_NAME).is_file():
 
         def of_training(name: str) -> Analysis:
@@ -200,6 +263,39 @@ def _outcome(name: str, compute: Callable[[str], Analysis], out: Path) -> Outcom
     try:
         analysis = compute(name)
     except DataError as error:
-        return Outcome(name=name, analysis=None, figure=None, note=error.message)
+        hint = error.hint or ""
+        return Outcome(name=name, analysis=None, figure=None, note=error.message, hint=hint)
     note = analysis.empty_reason or ""
     return Outcome(name=name, analysis=analysis, figure=out / f"{name}.png", note=note)
+
+
+def simulate(
+    simulation: Simulation, out: Path, *, venue: str = "neurips", command: str = ""
+) -> tuple[Mapping[str, Analysis], list[Path]]:
+    """The simulations of the paper's appendix D.2, computed, drawn and written into a folder.
+
+    Args:
+        simulation: grid, spread, label, draws, seed.
+        out: the folder, made where it is missing.
+        venue: decides the figures' width.
+        command: the command line, kept in the JSON files.
+
+    Raises:
+        UsageError: an unknown venue.
+        DataError: a file that cannot be written.
+    """
+    analyses = [
+        entropy_shape(),
+        example_distributions(simulation),
+        alignment_grid(simulation),
+        lemma_check(simulation),
+        label_sweep(simulation),
+    ]
+    paths = [
+        path
+        for analysis in analyses
+        for path in save_analysis(
+            analysis, plot_theory(analysis, venue=venue), out, command=command
+        )
+    ]
+    return {analysis.name: analysis for analysis in analyses}, paths

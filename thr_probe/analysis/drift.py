@@ -112,10 +112,10 @@ def _chosen(run: Run, score_ids: Sequence[str] | None) -> list[str]:
 
 
 def _too_few(chosen: list[str]) -> str:
-    have = f"one score set, {chosen[0]}" if chosen else "no score set"
+    have = f"only one score set to look at ({chosen[0]})" if chosen else "no score set to look at"
     return (
-        f"There is {have} to look at, and drift compares two or more of the same rollouts: score "
-        "them with another checkpoint, thr-probe score RUN --model CHECKPOINT."
+        f"There is {have}, and drift compares two or more of the same rollouts: score them with "
+        "another checkpoint, thr-probe score RUN --model CHECKPOINT."
     )
 
 

@@ -89,20 +89,26 @@ def default_folder(run: Path, score_id: str | None) -> Path:
     return run / "analysis" / (score_id if score_id not in {None, "default"} else "")
 
 
+_PRINTED = {
+    "wordcloud": ("positive", "negative"),
+    "classes": ("classes",),
+    "health": ("checks",),
+}
+"""The curves that an analysis prints in place of its summary."""
+
+
 def _result(analysis: Analysis) -> list[dict[str, object]]:
-    """The table to print: of the word cloud the ranked tokens, of the others the summary."""
-    if analysis.name != "wordcloud":
+    """The table to print: of the word cloud the ranked tokens, of most others the summary."""
+    names = [name for name in _PRINTED.get(analysis.name, ()) if name in analysis.curves]
+    signed = analysis.name == "wordcloud"
+    tables = {name if signed else "": analysis.curves[name] for name in names}
+    if analysis.name not in _PRINTED:
         tables = {"": analysis.summary}
-    else:
-        tables = {
-            sign: analysis.curves[sign]
-            for sign in ("positive", "negative")
-            if sign in analysis.curves
-        }
+    # of the bounds that stand beside several numbers of a row only the file has room
     return [
         {**({"sign": name} if name else {}), **{str(key): value for key, value in row.items()}}
         for name, table in tables.items()
-        for row in table.to_dict("records")
+        for row in table.filter(regex="^(?!.*_(low|high)$)").to_dict("records")
     ]
 
 

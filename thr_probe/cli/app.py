@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from thr_probe import __version__
-from thr_probe.cli import analyze, gwhes
+from thr_probe.cli import analyze, analyze_influence, analyze_runs, analyze_tokens, gwhes
 from thr_probe.cli.analyzing import analyze_app
 from thr_probe.cli.collect import collect_command, demo_command, score_command
 from thr_probe.cli.compare import compare_command
@@ -19,7 +19,7 @@ from thr_probe.cli.theory import theory_command
 from thr_probe.cli.train import train_command
 from thr_probe.cli.view import view_command
 
-ANALYSES = (analyze, gwhes)
+ANALYSES = (analyze, analyze_influence, analyze_tokens, analyze_runs, gwhes)
 """The modules whose import adds their commands to `thr-probe analyze`."""
 
 app = typer.Typer(

@@ -60,9 +60,11 @@ def plot_drift(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         right.axhline(0, color=LIGHT_GREY, linewidth=0.8, zorder=0)
         _draw(right, analysis, _CHANGES, width)
         right.set_ylabel("change")
-        for axes in (left, right):
+        low, high = right.get_ylim()
+        right.set_ylim(low - 0.55 * (high - low), high)  # room for the legend below every whisker
+        for axes, place in ((left, "best"), (right, "lower left")):
             axes.legend(
-                loc="best", frameon=True, framealpha=0.85, edgecolor="none", borderaxespad=0.2
+                loc=place, frameon=True, framealpha=0.85, edgecolor="none", borderaxespad=0.2
             )
     return figure
 
