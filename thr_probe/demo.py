@@ -1,16 +1,16 @@
-"""The whole way on the lab: problems, completions, THR, figures; no GPU, no network."""
+"""The whole way on the lab: problems, completions, THR, figures, report; no GPU, no network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.collect import collect
 from thr_probe.config import CollectConfig, DemoConfig
-from thr_probe.gallery import Outcome, analyze_all
+from thr_probe.gallery import Outcome
 from thr_probe.progress import SILENT, Monitor
-from thr_probe.traces import read_run
+from thr_probe.report.build import ReportOptions, write_report
 
 
 def demo(
@@ -20,7 +20,7 @@ def demo(
     overwrite: bool = False,
     monitor: Monitor = SILENT,
 ) -> str | None:
-    """Collect lab rollouts into `out/run`, analyze them into `out/figures`, and tell the story.
+    """Collect lab rollouts into `out/run`, analyze them into `out/figures`, bind `out/report.html`.
 
     Args:
         out: the folder to make.
@@ -35,18 +35,23 @@ def demo(
         UsageError: a demo that stands there already.
     """
     collecting = CollectConfig(
-        max_prompts=config.max_prompts, group_size=config.group_size, seed=config.seed
+        max_prompts=config.max_prompts,
+        group_size=config.group_size,
+        seed=config.seed,
+        split=True,  # with both, every analysis applies
+        thr_error=True,
     )
-    run_path, figures = out / "run", out / "figures"
+    run_path, figures, report = out / "run", out / "figures", out / "report.html"
     argv = ("thr-probe", "demo")
     if not collect(collecting, run_path, overwrite=overwrite, argv=argv, monitor=monitor):
         return None
-    outcomes = analyze_all(read_run(run_path), figures, command="thr-probe demo")
-    return _story(run_path, figures, outcomes)
+    options = ReportOptions(command="thr-probe demo")
+    reported = write_report([run_path], report, options, keep=figures)
+    return _story(run_path, figures, report, reported.outcomes[0])
 
 
-def _story(run_path: Path, figures: Path, outcomes: list[Outcome]) -> str:
-    lines = [f"run:     {run_path}", f"figures: {figures}"]
+def _story(run_path: Path, figures: Path, report: Path, outcomes: Sequence[Outcome]) -> str:
+    lines = [f"run:     {run_path}", f"report:  {report}", f"figures: {figures}"]
     lines += [
         f"  {outcome.name:<11}{outcome.figure}" + (f"  ({outcome.note})" if outcome.note else "")
         for outcome in outcomes

@@ -35,7 +35,7 @@ def report_command(
     ] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", help="Completion tokens in the token viewer.")
-    ] = 200_000,
+    ] = 100_000,
     groups: GroupsOption = "mixed",
     score_id: ScoreIdOption = None,
     seed: SeedOption = 0,

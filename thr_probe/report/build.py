@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from markupsafe import Markup
+
 from thr_probe.analysis.result import counted
 from thr_probe.analysis.training_runs import run_names
 from thr_probe.errors import DataError, UsageError
-from thr_probe.gallery import Outcome, analyze_all
+from thr_probe.gallery import READS_SCORES, Outcome, analyze_all
+from thr_probe.report.comparison import compare_runs
+from thr_probe.report.filled import FilledTable, filled
 from thr_probe.report.latex import LatexItem, write_latex
 from thr_probe.report.page import (
     Fragment,
@@ -22,15 +26,22 @@ from thr_probe.report.page import (
     Part,
     entries_of,
     page,
-    part_findings,
     record_text,
+    statements_of,
     title_of,
 )
+from thr_probe.report.summary import findings
+from thr_probe.report.table_latex import table_latex
+from thr_probe.report.tables import paper_tables
+from thr_probe.report.viewer import MAX_TOKENS, viewer_fragment
 from thr_probe.report.written import Written, read_written
 from thr_probe.traces import Run, read_run
 from thr_probe.traces.atomic import write_atomically
 from thr_probe.traces.layout import CONFIG_NAME
 from thr_probe.traces.manifest import MANIFEST_NAME, read_json_object
+
+RUNS = "runs"
+"""Begins the ids of what is said of several runs together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,7 @@ class ReportOptions:
     """Which groups the analyses of scores read."""
     score_id: str | None = None
     """The score set, where there are several."""
-    max_tokens: int = 200_000
+    max_tokens: int = MAX_TOKENS
     """Completion tokens in the viewer."""
     command: str = ""
     """The command line, shown in the page and kept in the JSON files."""
@@ -59,6 +70,8 @@ class Reported:
     """The page."""
     files: tuple[Path, ...]
     """Files for LaTeX."""
+    outcomes: tuple[tuple[Outcome, ...], ...]
+    """The analyses of each run; none of one that could not be read."""
     notes: tuple[str, ...]
     """What could not be computed, `run: analysis: reason`."""
     unreadable: tuple[str, ...]
@@ -109,12 +122,20 @@ def write_report(
             _analyse(path, name, folder, options, place=place if len(paths) > 1 else 0)
             for place, (path, name) in enumerate(zip(paths, run_names(paths), strict=True), 1)
         ]
-        text = _page(analysed, options)
-        files = () if latex is None else write_latex(latex, _latex_items(analysed))
+        readable = [each.path for each in analysed if each.run]
+        if len(readable) > 1:
+            analysed = [_compared(readable, folder, options), *analysed]
+        tables = paper_tables(readable, paper="all")
+        text = _page(analysed, [filled(table) for table in tables], options)
+        files: tuple[Path, ...] = ()
+        if latex is not None:
+            extra = {f"paper-{table.name}": table_latex(table) for table in tables}
+            files = write_latex(latex, _latex_items(analysed), tables=extra)
     _write(out, text)
     return Reported(
         path=out,
         files=files,
+        outcomes=tuple(each.outcomes for each in analysed if each.slug != RUNS),
         notes=tuple(
             f"{each.name}: {one.name}: {one.note}"
             for each in analysed
@@ -166,38 +187,99 @@ def _analyse(
     )
 
 
+def _compared(paths: Sequence[Path], folder: Path, options: ReportOptions) -> _Analysed:
+    slug = RUNS
+    outcomes = compare_runs(
+        paths,
+        folder / slug,
+        seed=options.seed,
+        score_id=options.score_id,
+        venue=options.venue,
+        command=options.command,
+    )
+    read = (read_written(outcome, folder / slug) for outcome in outcomes)
+    return _Analysed(
+        name="comparison",
+        path=folder,
+        slug=slug,
+        run=None,
+        error="",
+        outcomes=tuple(outcomes),
+        written=tuple(one for one in read if one),
+    )
+
+
 def _slug(place: int, name: str) -> str:
     """A run as a part of ids and file names."""
     kept = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
     return f"run-{place}-{kept}"
 
 
-def _page(analysed: Sequence[_Analysed], options: ReportOptions) -> str:
+def _page(
+    analysed: Sequence[_Analysed], tables: Sequence[FilledTable], options: ReportOptions
+) -> str:
     numbering = Numbering()
-    parts = [_part(each, numbering, options, alone=len(analysed) == 1) for each in analysed]
-    names = ", ".join(each.name for each in analysed)
-    fragments: list[Fragment] = []
-    return page(f"THR report: {names}", parts, fragments, command=options.command)
+    parts = [_part(each, numbering, options) for each in analysed]
+    names = ", ".join(each.name for each in analysed if each.slug != RUNS)
+    fragments = list(_viewer(analysed, options))
+    return page(f"THR report: {names}", parts, tables, fragments, command=options.command)
 
 
-def _part(
-    analysed: _Analysed, numbering: Numbering, options: ReportOptions, *, alone: bool
-) -> Part:
+def _viewer(analysed: Sequence[_Analysed], options: ReportOptions) -> Iterator[Fragment]:
+    """The tokens of the first run that can be read; a run without tokens to show is told so."""
+    first = next((each for each in analysed if each.run), None)
+    if first is None or first.run is None:
+        return
+    title = "Tokens" + (f" of run {first.name}" if len(analysed) > 1 else "")
+    try:
+        viewer = viewer_fragment(
+            first.run, score_id=options.score_id, max_tokens=options.max_tokens
+        )
+    except DataError as error:
+        text = f"{error.message}." + (f" To have it: {error.hint}." if error.hint else "")
+        told = Markup('<p class="notice">{}</p>').format(text)
+        yield Fragment(anchor="tokens", title=title, html=told)
+        return
+    yield Fragment(
+        anchor="tokens",
+        title=title,
+        html=viewer.html + viewer.payload_html,
+        css=viewer.css,
+        js=viewer.js,
+        interactive=True,
+    )
+
+
+def _part(analysed: _Analysed, numbering: Numbering, options: ReportOptions) -> Part:
     run = analysed.run
+    entries = entries_of(analysed.written, analysed.slug, numbering)
+    told = findings({one.name: one for one in analysed.written})
     return Part(
         slug=analysed.slug,
-        heading="Analyses" if alone else f"Run {analysed.name}",
+        heading=_heading(analysed),
         error=analysed.error,
         lead=_lead(run) if run else "",
-        findings=part_findings(analysed.written),
-        entries=entries_of(analysed.written, analysed.slug, numbering),
-        missing=tuple(
-            Missing(title=title_of(one.name), note=one.note, hint=one.hint)
-            for one in analysed.outcomes
-            if one.analysis is None
-        ),
+        statements=statements_of(told, entries, analysed.slug),
+        entries=entries,
+        missing=tuple(_missing(analysed.outcomes, run)),
         records=tuple(_records(run, options)) if run else (),
     )
+
+
+def _heading(analysed: _Analysed) -> str:
+    if not analysed.slug:
+        return "Analyses"
+    return "Comparison" if analysed.slug == RUNS else f"Run {analysed.name}"
+
+
+def _missing(outcomes: Sequence[Outcome], run: Run | None) -> Iterator[Missing]:
+    for one in outcomes:
+        if one.note:
+            hint = one.hint
+            if not hint and run and not run.score_ids and one.name in READS_SCORES:
+                hint = f"thr-probe score {run.path} --model with the policy that sampled"
+            note = one.note.rstrip(".") + "."
+            yield Missing(title=title_of(one.name), note=note, hint=hint)
 
 
 def _lead(run: Run) -> str:

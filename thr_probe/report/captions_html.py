@@ -6,14 +6,14 @@ listed here. Anything else is an error, so that a caption is never shown wrong.
 
 from __future__ import annotations
 
-import itertools
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 _ESCAPED = {rf"\{symbol}": symbol for symbol in "&%$#_{}"} | {
-    r"\,": "\u2009",
+    r"\,": "\u202f",
     r"\ ": " ",
     r"\;": "\u2005",
     r"\!": "",
@@ -130,7 +130,7 @@ class _Converter:
 
     def __init__(self, caption: str, *, html: bool) -> None:
         self._caption = caption
-        self._tokens: Iterator[str] = (match[0] for match in _TOKENS.finditer(caption))
+        self._tokens = deque(match[0] for match in _TOKENS.finditer(caption))
         self._html = html
 
     def whole(self) -> Markup:
@@ -139,8 +139,9 @@ class _Converter:
 
     def _text(self, end: str | None) -> Markup:
         """Text up to a closing token, which is consumed."""
-        parts = []
-        for token in self._tokens:
+        parts: list[Markup] = []
+        while self._tokens:
+            token = self._tokens.popleft()
             if token == end:
                 return _joined(parts)
             parts.append(self._text_token(token))
@@ -169,7 +170,8 @@ class _Converter:
     def _formula(self, end: str) -> Markup:
         """Its white space means nothing; relations and operators between two things are spaced."""
         atoms: list[Markup] = []
-        for token in self._tokens:
+        while self._tokens:
+            token = self._tokens.popleft()
             if token == end:
                 return _joined(self._spaced(atoms))
             atoms += self._atoms(token)
@@ -205,9 +207,9 @@ class _Converter:
 
     def _argument(self) -> Markup:
         """What a mark or an index belongs to: a group, a command, or the next character."""
-        token = next(self._tokens, "")
+        token = self._next()
         if len(token) > 1 and not token.startswith("\\"):
-            self._tokens = itertools.chain([token[1:]], self._tokens)
+            self._tokens.appendleft(token[1:])
             token = token[0]
         if not token.strip():
             raise self._unknown("an index without its argument")
@@ -248,8 +250,11 @@ class _Converter:
         return Markup(f"<{name}{attributes}>{inner}</{name}>")
 
     def _open(self) -> None:
-        if next(self._tokens, "") != "{":
+        if self._next() != "{":
             raise self._unknown("a command without its argument")
+
+    def _next(self) -> str:
+        return self._tokens.popleft() if self._tokens else ""
 
     def _symbol(self, name: str) -> str:
         if name not in _SYMBOLS:

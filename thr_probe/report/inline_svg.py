@@ -14,6 +14,7 @@ _DROPPED = frozenset({"metadata", "style"})
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _DECLARATION = re.compile(r"\s*([\w-]+)\s*:\s*([^;]+)")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_COLUMN_POINTS = 260
 _PIXELS_PER_POINT = 1.85  # 8 pt of print become about 15 px of screen
 
 
@@ -95,7 +96,9 @@ def _rounded(value: str) -> str:
 def _name(root: ElementTree.Element, label: str) -> None:
     points = [float(size) for size in root.attrib["viewBox"].split()[2:]]
     sizes = zip(("width", "height"), points, strict=True)
-    root.attrib |= {side: f"{_PIXELS_PER_POINT * size:.0f}" for side, size in sizes}
+    root.attrib |= {side: f"{_PIXELS_PER_POINT * size:.6g}" for side, size in sizes}
     # what the dropped style sheet said of every element; both are inherited
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     root.attrib |= {"role": "img", "aria-label": label}
+    if points[0] < _COLUMN_POINTS:
+        root.attrib["class"] = "column"  # readable at the width of a phone

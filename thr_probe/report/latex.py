@@ -1,4 +1,4 @@
-r"""What `thr-probe report --latex` writes: figures, tables and captions to `\input` into a paper."""
+r"""What `thr-probe report --latex` writes: figures, tables, captions to `\input` into a paper."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from markupsafe import Markup
 from thr_probe import __version__
 from thr_probe.report.captions_html import caption_html, first_sentence
 from thr_probe.report.csv_view import TableView, csv_view
+from thr_probe.report.filled import FilledTable
 from thr_probe.report.inline_svg import inline_svg
-from thr_probe.report.summary import Finding, findings
+from thr_probe.report.summary import Finding
 from thr_probe.report.written import Written
 
 TITLES: Mapping[str, str] = {
@@ -38,6 +39,8 @@ TITLES: Mapping[str, str] = {
     "drift": "THR along training steps",
     "gwhes": "Group-weighted hidden embedding score",
     "mismatch": "Sampler and policy",
+    "compare": "Differences to the first run",
+    "passk-runs": "Pass@K of the runs",
     "curves": "Training curves",
     "timing": "Time per step",
 }
@@ -49,7 +52,7 @@ FIRST = ("health",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """An analysis that could not be computed."""
+    """An analysis that could not be computed, or has nothing to show."""
 
     title: str
     """Its heading."""
@@ -68,17 +71,31 @@ class Entry:
     title: str
     """Its heading."""
     number: int
-    """Of its figure; 0 where nothing is drawn."""
+    """Of its figure."""
     drawing: Markup
-    """The SVG; empty where nothing is drawn."""
+    """The SVG."""
     caption: Markup
-    """The caption, or the reason why nothing is drawn."""
+    """The caption."""
     tables: tuple[TableView, ...]
     """Its CSV files, the summary first."""
     facts: tuple[tuple[str, str], ...]
     """Name and value."""
     command: str
     """What made it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A finding and where its figure is."""
+
+    text: str
+    """One sentence or two."""
+    anchor: str
+    """Id of the analysis behind it."""
+    source: str
+    """What to call that."""
+    is_warning: bool
+    """Whether it says that the data are not sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +110,7 @@ class Part:
     """Why the run could not be read; empty otherwise."""
     lead: str
     """What it is, in a sentence."""
-    findings: tuple[Finding, ...]
+    statements: tuple[Statement, ...]
     """Its summary."""
     entries: tuple[Entry, ...]
     """Its analyses."""
@@ -117,6 +134,8 @@ class Fragment:
     """Its style sheet."""
     js: str = ""
     """Its script."""
+    interactive: bool = False
+    """Whether it is nothing on paper."""
 
 
 class Numbering:
@@ -137,14 +156,15 @@ def title_of(name: str) -> str:
 
 
 def entries_of(written: Sequence[Written], slug: str, numbering: Numbering) -> tuple[Entry, ...]:
-    """Analyses as entries of the page, data health first.
+    """Analyses with something to show as entries of the page, data health first.
 
     Args:
         written: the analyses, in their order.
         slug: begins their ids; may be empty.
         numbering: of the figures.
     """
-    ordered = sorted(written, key=lambda one: one.name not in FIRST)
+    shown = [one for one in written if not one.empty_reason]
+    ordered = sorted(shown, key=lambda one: one.name not in FIRST)
     return tuple(_entry(one, anchor_of(slug, one.name), numbering) for one in ordered)
 
 
@@ -154,16 +174,13 @@ def anchor_of(slug: str, name: str) -> str:
 
 
 def _entry(written: Written, anchor: str, numbering: Numbering) -> Entry:
-    drawing, number = Markup(""), 0
-    if not written.empty_reason:
-        number = numbering.next()
-        label = f"Figure {number}. {first_sentence(written.caption)}"
-        drawing = inline_svg(written.text("svg"), prefix=f"f{number}", label=label)
+    number = numbering.next()
+    label = f"Figure {number}. {first_sentence(written.caption)}"
     return Entry(
         anchor=anchor,
         title=title_of(written.name),
         number=number,
-        drawing=drawing,
+        drawing=inline_svg(written.text("svg"), prefix=f"f{number}", label=label),
         caption=caption_html(written.caption),
         tables=tuple(
             view for name in written.tables if (view := csv_view(written.folder / name)).num_rows
@@ -193,17 +210,43 @@ def _fact(value: object) -> str:
     return str(value)
 
 
-def part_findings(written: Iterable[Written]) -> tuple[Finding, ...]:
-    """The summary of a run's analyses."""
-    return tuple(findings({one.name: one for one in written}))
+def statements_of(
+    told: Iterable[Finding], entries: Iterable[Entry], slug: str
+) -> tuple[Statement, ...]:
+    """Findings with the figures behind them, warnings first.
+
+    Args:
+        told: the findings.
+        entries: of the same run.
+        slug: begins the ids of the entries; may be empty.
+    """
+    numbers = {entry.anchor: entry.number for entry in entries}
+    statements = []
+    for finding in sorted(told, key=lambda one: not one.is_warning):
+        anchor = anchor_of(slug, finding.analysis)
+        source = f"Figure {numbers[anchor]}"
+        statements.append(
+            Statement(
+                text=finding.text, anchor=anchor, source=source, is_warning=finding.is_warning
+            )
+        )
+    return tuple(statements)
 
 
-def page(title: str, parts: Sequence[Part], fragments: Sequence[Fragment], *, command: str) -> str:
+def page(
+    title: str,
+    parts: Sequence[Part],
+    tables: Sequence[FilledTable],
+    fragments: Sequence[Fragment],
+    *,
+    command: str,
+) -> str:
     """The whole document; the same input gives the same text.
 
     Args:
         title: of the document.
         parts: the runs, and what compares them.
+        tables: the paper's.
         fragments: what comes after them.
         command: as it was typed.
     """
@@ -220,6 +263,7 @@ def page(title: str, parts: Sequence[Part], fragments: Sequence[Fragment], *, co
     return environment.get_template("report.html.j2").render(
         title=title,
         parts=parts,
+        tables=tables,
         fragments=fragments,
         command=command,
         version=__version__,

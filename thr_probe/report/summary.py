@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from thr_probe.analysis.result import counted
-from thr_probe.core.stats import Interval
+from thr_probe.report.wording import apart, beside, judged, number, percent
 from thr_probe.report.written import Written
 
 POSITIVE_TAU = "all, tau > 0"
@@ -22,6 +21,8 @@ class Finding:
     """The analysis it is from."""
     text: str
     """One sentence or two."""
+    is_warning: bool = False
+    """Whether it says that the data are not sound."""
 
 
 Sentences = Callable[[Written], Iterator[str]]
@@ -34,74 +35,12 @@ def findings(analyses: Mapping[str, Written]) -> list[Finding]:
         analyses: by name.
     """
     return [
-        Finding(analysis=name, text=text)
-        for name, sentences in _SENTENCES.items()
+        Finding(analysis=name, text=text, is_warning=told is _WARNINGS)
+        for told in (_WARNINGS, _SENTENCES)
+        for name, sentences in told.items()
         if name in analyses and not analyses[name].empty_reason
         for text in sentences(analyses[name])
     ]
-
-
-def percent(interval: Interval, *, digits: int = 1) -> str:
-    """A share with its interval, `12.3 % [11.0, 13.9]`; without bounds where there are none.
-
-    >>> percent(Interval(value=0.123, low=0.11, high=0.139)).replace("\u2009", " ")
-    '12.3 % [11.0, 13.9]'
-    """
-    text = f"{100 * interval.value:.{digits}f}\u2009%"
-    if has_bounds(interval):
-        text += f" [{100 * interval.low:.{digits}f}, {100 * interval.high:.{digits}f}]"
-    return text.replace("-", "−")
-
-
-def number(interval: Interval) -> str:
-    """A value with its interval, three significant digits.
-
-    >>> number(Interval(value=0.8359, low=0.8254, high=0.845))
-    '0.836 [0.825, 0.845]'
-    """
-    text = f"{interval.value:.3g}"
-    if has_bounds(interval):
-        text += f" [{interval.low:.3g}, {interval.high:.3g}]"
-    return text.replace("-", "−")
-
-
-def has_bounds(interval: Interval) -> bool:
-    """Whether there is an interval: a single question gives none."""
-    return math.isfinite(interval.low) and math.isfinite(interval.high)
-
-
-def beside(interval: Interval, reference: float) -> str:
-    """Where an interval lies beside a number: "above", "below", or "" where it cannot be told.
-
-    >>> half = Interval(value=0.6, low=0.55, high=0.65)
-    >>> beside(half, 0.5), beside(half, 0.7), beside(half, 0.6)
-    ('above', 'below', '')
-    """
-    if has_bounds(interval) and interval.low > reference:
-        return "above"
-    return "below" if has_bounds(interval) and interval.high < reference else ""
-
-
-def apart(one: Interval, other: Interval) -> str:
-    """Where one interval lies beside another: "above", "below", or "" where they overlap."""
-    if not (has_bounds(one) and has_bounds(other)):
-        return ""
-    if one.low > other.high:
-        return "above"
-    return "below" if one.high < other.low else ""
-
-
-def judged(texts: tuple[str, str, str], where: str, *intervals: Interval) -> str:
-    """The words for "above", "below" or "not to be told", or that there is nothing to judge by.
-
-    Args:
-        texts: the three, in that order.
-        where: from `beside` or `apart`.
-        intervals: those that it was judged by.
-    """
-    if not all(map(has_bounds, intervals)):
-        return "without an interval, which takes two questions, this cannot be judged"
-    return texts[("above", "below", "").index(where)]
 
 
 def _density(density: Written) -> Iterator[str]:
@@ -109,13 +48,16 @@ def _density(density: Written) -> Iterator[str]:
     gini = density.interval("gini")
     if one and five and twenty and gini:
         yield (
-            f"The 5\u2009% of tokens with the largest |THR| hold {percent(five)} of the summed "
-            f"|THR|, the top 1\u2009% hold {percent(one)}, the top 20\u2009% hold "
+            f"The 5\u202f% of tokens with the largest |THR| hold {percent(five)} of the summed "
+            f"|THR|, the top 1\u202f% hold {percent(one)}, the top 20\u202f% hold "
             f"{percent(twenty)} (Gini coefficient {number(gini)}; equal shares would give 0)."
         )
     dominant = density.interval("dominant_share")
     if dominant:
-        yield f"{percent(dominant)} of the tokens are dominant (|THR| > τ){_nonpositive(density)}."
+        yield (
+            f"{percent(dominant)} of the tokens are dominant (|THR|\u00a0>\u00a0τ)"
+            f"{_nonpositive(density)}."
+        )
     yield from _sign(density)
 
 
@@ -124,7 +66,7 @@ def _nonpositive(density: Written) -> str:
     without = density.interval("dominant_share", POSITIVE_TAU)
     if not groups:
         return ""
-    text = f"; {counted(groups, 'group')} with τ ≤ 0 count every token as dominant"
+    text = f"; {counted(groups, 'group')} with τ\u00a0≤\u00a00 count every token as dominant"
     return text + (f", and without them it is {percent(without)}" if without else "")
 
 
@@ -162,6 +104,75 @@ def _overlap(overlap: Written) -> Iterator[str]:
         f"On average {percent(mean)} of a completion's dominant tokens are also among its tokens "
         f"of highest entropy, where as many tokens drawn at random give {percent(chance)}: {told}."
     )
+
+
+def _balance(balance: Written) -> Iterator[str]:
+    found = balance.interval("balance")
+    if found:
+        told = judged(
+            (
+                "exploitation outweighs exploration",
+                "exploration outweighs exploitation",
+                "neither can be told to outweigh the other",
+            ),
+            beside(found, 0),
+            found,
+        )
+        yield f"The sum of THR over the sum of |THR| is {number(found)}: {told}."
+
+
+def _entropy(entropy: Written) -> Iterator[str]:
+    rank, partial = entropy.interval("spearman_entropy"), entropy.interval("partial_entropy")
+    if not rank:
+        return
+    text = f"Within a completion |THR| and entropy have a rank correlation of {number(rank)}"
+    if partial:
+        told = judged(
+            (
+                "entropy goes with |THR| beyond them",
+                "beyond them it goes against |THR|",
+                "beyond them no relation can be told",
+            ),
+            beside(partial, 0),
+            partial,
+        )
+        text += f"; given the token's probability and position it is {number(partial)}: {told}"
+    yield f"{text}."
+
+
+def _split(split: Written) -> Iterator[str]:
+    cross, own = split.interval("cross_token_share"), split.interval("self_share")
+    if cross and own:
+        yield (
+            f"Of the influence that makes up THR, {percent(cross)} is between different tokens and "
+            f"{percent(own)} is of a token on itself."
+        )
+
+
+def _position(position: Written) -> Iterator[str]:
+    first, last = (position.interval(f"magnitude_{end}_tenth") for end in ("first", "last"))
+    if first and last:
+        told = judged(
+            ("larger early", "larger late", "the two cannot be told apart"),
+            apart(first, last),
+            first,
+            last,
+        )
+        yield (
+            f"The mean |THR| is {number(first)} in the first tenth of the completions and "
+            f"{number(last)} in the last: {told}."
+        )
+
+
+def _advantage(advantage: Written) -> Iterator[str]:
+    split = POSITIVE_TAU if advantage.interval("influence_captured", POSITIVE_TAU) else "all"
+    captured = advantage.interval("influence_captured", split)
+    where = " in groups of positive τ" if split == POSITIVE_TAU else ""
+    if captured:
+        yield (
+            f"The dominant tokens{where} hold {percent(captured)} of the summed |advantage| × "
+            "|THR|, the first-order influence of a step."
+        )
 
 
 def _retention(retention: Written) -> Iterator[str]:
@@ -228,12 +239,42 @@ def _curves(curves: Written) -> Iterator[str]:
             )
 
 
+def _compare(compare: Written) -> Iterator[str]:
+    yield from compare.facts.get("gains", [])
+
+
+def _compare_warnings(compare: Written) -> Iterator[str]:
+    for text in compare.facts.get("warnings", []):
+        yield f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _unhealthy(health: Written) -> Iterator[str]:
+    for row in health.rows("checks"):
+        if row["verdict"] == "bad":
+            value = float(row["value"])
+            shown = (
+                f"{value:.3g} nats"
+                if row["unit"] == "nats"
+                else (f"{100 * value:.1f}\u202f% ({row['unit']})")
+            )
+            yield f"Data health is bad in one respect, {row['check']}: {shown}; {row['rule']}."
+
+
+_WARNINGS: Mapping[str, Sentences] = {"health": _unhealthy, "compare": _compare_warnings}
+"""What to know before anything else is read."""
+
 _SENTENCES: Mapping[str, Sentences] = {
     "density": _density,
+    "balance": _balance,
     "overlap": _overlap,
+    "entropy": _entropy,
+    "split": _split,
+    "position": _position,
+    "advantage": _advantage,
     "retention": _retention,
     "passk": _pass_at_k,
     "reflection": _reflection,
     "curves": _curves,
+    "compare": _compare,
 }
 """In the order in which they are told."""

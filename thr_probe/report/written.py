@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping
@@ -51,6 +52,12 @@ class Written:
         """A fact that is a count; 0 where the analysis does not tell it."""
         value = self.facts.get(fact)
         return value if isinstance(value, int) else 0
+
+    def rows(self, curve: str) -> list[dict[str, str]]:
+        """The lines of one of its tables, as text."""
+        path = self.folder / f"{self.name}-{curve}.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
 
     def text(self, suffix: str) -> str:
         """The text of its file with that ending."""

@@ -1,0 +1,150 @@
+"""Sentences of the summary: their numbers, and words that follow the intervals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thr_probe.core.stats import Interval
+from thr_probe.report.summary import findings
+from thr_probe.report.wording import apart, beside
+from thr_probe.report.written import Written
+
+
+def written(name: str, rows: dict[Any, tuple[float | None, ...]], **facts: Any) -> Written:
+    """An analysis with a summary given as quantity (or quantity and split): value, low, high."""
+    keys = [key if isinstance(key, tuple) else (key, "all") for key in rows]
+    summary = [
+        {"quantity": quantity, "split": split, "value": value, "low": low, "high": high}
+        for (quantity, split), (value, low, high) in zip(keys, rows.values(), strict=True)
+    ]
+    return Written(
+        name=name,
+        folder=Path(),
+        tables=(),
+        facts=facts,
+        summary=tuple(summary),
+        command="",
+        caption="",
+        empty_reason=None,
+    )
+
+
+def told(analysis: Written) -> str:
+    text = " ".join(finding.text for finding in findings({analysis.name: analysis}))
+    return " ".join(text.split())  # thin and hard spaces as plain ones
+
+
+OVERLAP = {
+    "more than chance": ((0.8, 0.7, 0.9), (0.3, 0.2, 0.4)),
+    "less than chance": ((0.1, 0.05, 0.15), (0.3, 0.2, 0.4)),
+    "cannot be told from chance": ((0.5, 0.35, 0.6), (0.3, 0.2, 0.4)),
+    "without an interval": ((0.8, None, None), (0.3, None, None)),
+}
+
+
+@pytest.mark.parametrize("words", OVERLAP)
+def test_overlap_is_held_against_chance_as_the_intervals_allow(words):
+    mean, chance = OVERLAP[words]
+    text = told(written("overlap", {"mean_overlap": mean, "mean_chance": chance}))
+    assert words in text
+    assert sum(other in text for other in OVERLAP) == 1
+    assert f"{100 * mean[0]:.1f} %" in text
+
+
+def test_overlap_reads_the_split_that_is_drawn():
+    rows = {
+        ("mean_overlap", "all"): (0.9, 0.8, 1.0),
+        ("mean_chance", "all"): (0.5, 0.4, 0.6),
+        ("mean_overlap", "all, tau > 0"): (0.7, 0.6, 0.75),
+        ("mean_chance", "all, tau > 0"): (0.2, 0.1, 0.3),
+    }
+    text = told(written("overlap", rows, drawn_split="all, tau > 0"))
+    assert "70.0 % [60.0, 75.0]" in text
+    assert "20.0 % [10.0, 30.0]" in text
+    assert "90.0" not in text
+
+
+SIGN = {
+    "more of them push towards exploitation": (0.6, 0.55, 0.65),
+    "more of them push towards exploration": (0.4, 0.35, 0.45),
+    "cannot be told from an even split": (0.52, 0.48, 0.55),
+}
+
+
+@pytest.mark.parametrize("words", SIGN)
+def test_the_sign_of_dominant_tokens_is_held_against_an_even_split(words):
+    text = told(written("density", {"positive_share_of_dominant": SIGN[words]}))
+    assert words in text
+    assert sum(other in text for other in SIGN) == 1
+
+
+def test_concentration_and_dominant_share_have_their_numbers():
+    rows = {
+        "top_1_mass": (0.1, 0.09, 0.11),
+        "top_5_mass": (0.4, 0.38, 0.42),
+        "top_20_mass": (0.9, 0.88, 0.92),
+        "gini": (0.8359, 0.8254, 0.845),
+        "dominant_share": (0.46, 0.368, 0.564),
+        ("dominant_share", "all, tau > 0"): (0.301, 0.279, 0.323),
+    }
+    text = told(written("density", rows, num_groups_tau_nonpositive=9))
+    assert "largest |THR| hold 40.0 % [38.0, 42.0] of the summed |THR|" in text
+    assert "Gini coefficient 0.836 [0.825, 0.845]" in text
+    assert "46.0 % [36.8, 56.4] of the tokens are dominant (|THR| > τ)" in text
+    assert "9 groups with τ ≤ 0 count every token as dominant" in text
+    assert "without them it is 30.1 % [27.9, 32.3]" in text
+
+
+REFLECTION = {
+    "more in correct ones": ((0.02, 0.015, 0.025), (0.01, 0.008, 0.012)),
+    "fewer in correct ones": ((0.01, 0.008, 0.012), (0.02, 0.015, 0.025)),
+    "the two cannot be told apart": ((0.01, 0.005, 0.018), (0.02, 0.015, 0.025)),
+}
+
+
+@pytest.mark.parametrize("words", REFLECTION)
+def test_reflection_words_are_compared_between_outcomes(words):
+    correct, incorrect = REFLECTION[words]
+    rows = {
+        ("reflection_ratio", "all"): (0.0123, 0.01, 0.015),
+        ("reflection_ratio", "correct"): correct,
+        ("reflection_ratio", "incorrect"): incorrect,
+    }
+    text = told(written("reflection", rows))
+    assert text.startswith("1.23 % [1.00, 1.50] of the generated tokens are reflection words;")
+    assert words in text
+
+
+def test_pass_at_k_tells_first_and_last_k():
+    rows = {
+        "pass_at_1": (0.4, 0.3, 0.5),
+        "pass_at_8": (0.8, 0.7, 0.9),
+        "never_solved": (0.1, 0.0, 0.2),
+    }
+    assert told(written("passk", rows, ks=[1, 2, 8])) == (
+        "Pass@1 is 40.0 % [30.0, 50.0], and Pass@8 is 80.0 % [70.0, 90.0]; "
+        "10.0 % [0.0, 20.0] of the groups hold no correct completion."
+    )
+
+
+def test_there_is_no_sentence_without_data():
+    nothing = {("mean_overlap", "all"): (None, None, None), ("mean_chance", "all"): (0.2, 0.1, 0.3)}
+    assert told(written("overlap", nothing)) == ""
+    for name in ("density", "overlap", "retention", "passk", "reflection", "curves"):
+        assert told(written(name, {})) == ""
+    assert findings({}) == []
+
+
+def test_intervals_that_touch_are_not_apart():
+    one = Interval(value=0.5, low=0.4, high=0.6)
+    touching = Interval(value=0.7, low=0.6, high=0.8)
+    none = Interval(value=0.9, low=math.nan, high=math.nan)
+    assert apart(one, touching) == ""
+    assert apart(one, none) == ""
+    assert beside(one, 0.6) == ""
+    assert beside(one, 0.61) == "below"
+    assert beside(none, 0.1) == ""
