@@ -164,7 +164,7 @@ def _rows(blocks: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator
             )
 
 
-def _entry(number: float | Mapping[str, Any]) -> Entry:
+def _entry(number: int | float | Mapping[str, Any]) -> Entry:
     if isinstance(number, Mapping):
         return Entry(
             value=float(number["value"]),
@@ -175,5 +175,5 @@ def _entry(number: float | Mapping[str, Any]) -> Entry:
     return Entry(value=float(number), printed=float(number), digits=_digits(number))
 
 
-def _digits(number: float) -> int:
+def _digits(number: int | float) -> int:
     return len(str(number).partition(".")[2])
