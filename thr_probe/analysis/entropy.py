@@ -247,7 +247,7 @@ def _column_numbers(
     name: str,
     place: int,
     edges: Float[np.ndarray, " edges"],
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Of one bin of the axis: tokens, questions, quartiles of |THR| / tau, share dominant."""
 
     def counts(drawn: Drawn) -> Float[np.ndarray, "C 3"]:

@@ -55,7 +55,7 @@ class Survey:
         def least(name: str, share: float) -> float:
             return code_value(_position(self.count[name], share))
 
-        high = {name: code_value(_position(count, 1) + 1) for name, count in self.count.items()}
+        high = {name: code_value(_position(count, 1.0) + 1) for name, count in self.count.items()}
         ends = {
             "entropy": (least("entropy", _LOWEST), high["entropy"], NUM_COLUMNS),
             "one_minus_p": (-np.expm1(-least("surprise", _LOWEST)), 1.0, NUM_COLUMNS),
