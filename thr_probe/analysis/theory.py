@@ -151,7 +151,8 @@ def entropy_direction(pi_V: Vector) -> Vector:
     >>> entropy_direction(np.full(4, 0.25)).tolist()  # an even distribution is the maximum of H
     [0.0, 0.0, 0.0, 0.0]
     """
-    return entropy_weights(pi_V) + pi_V
+    direction_V: Vector = entropy_weights(pi_V) + pi_V
+    return direction_V
 
 
 def label_residual(pi_V: Vector, label: int) -> Vector:
@@ -259,7 +260,9 @@ def alignment_grid(simulation: Simulation | None = None) -> Analysis:
 
     c1 = cos(-Q, e_o) is what the paper's prose argues with, c2 = cos(Q + pi, e_o - pi) what its
     figure shows. As dH = -H <Q + pi, dl>, the entropy goes with -c2: where c2 is near 1, a change
-    of the logits that raises signed THR lowers the entropy.
+    of the logits that raises signed THR lowers the entropy. The change is dl = eta (e_u - pi_u)
+    <h_u, h_o> for an update at u, the same in Equations 15 and 16; the sum that the latter prints
+    over u is over the observed tokens o.
 
     Args:
         simulation: grid, spread, label, draws, seed.

@@ -57,7 +57,8 @@ def cosines_caption(table: pd.DataFrame, label: str, spread: str, draws: int) ->
             r"therefore goes with $-\Delta H$: what raises the likelihood of $o$ lowers the "
             r"entropy. The paper argues from (b) that $\Delta H$ and THR point in similar "
             r"directions, but $\pi_o$ outweighs $-Q_o$ in $-Q - \pi$. Its conclusion survives: "
-            "$p < 0$ damps tokens of large THR, those that would reduce the entropy most."
+            "$p < 0$ damps the tokens of positive THR, and so those that would reduce the entropy "
+            "most."
         )
     return text + (
         f"{_range(-figure)}. With sampled labels the sign is not the same throughout: for a token "

@@ -26,6 +26,9 @@ _SIZES = np.logspace(-3, -1, 9)
 def first_order_entropy_change(pi_V: Vector, change_V: Vector) -> float:
     """-H <Q + pi, dl>, which is -Cov_pi(log pi, dl) (Equations 13 and 14), nats.
 
+    One line of Equation 14 prints the sum of the old and new logits for their difference; its c
+    stands for H.
+
     Args:
         pi_V: the distribution.
         change_V: dl, of its logits.

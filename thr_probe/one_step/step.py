@@ -59,6 +59,7 @@ class StepOptions:
             raise UsageError(
                 f"unknown optimizer {self.optimizer!r}; choose {' or '.join(OPTIMIZERS)}"
             )
+        _ = self.config  # refuses an impossible value before anything is loaded
 
     @property
     def rate(self) -> float:
