@@ -123,8 +123,8 @@ def viewer_data(
     return ViewerData(
         groups=groups,
         problems={
-            str(row["prompt_id"]): row
-            for row in problems.loc[[*shown]].reset_index().to_dict("records")
+            prompt_id: {str(name): value for name, value in problems.loc[prompt_id].items()}
+            for prompt_id in shown
         },
         tokens=tokens,
         num_left_out=_num_groups(run, wanted) - len(groups),

@@ -15,6 +15,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from thr_probe.analysis.token_classes import read_scheme
 from thr_probe.errors import DataError
 from thr_probe.report.pieces import display_pieces, printable
 from thr_probe.report.viewer_data import ViewedGroup, ViewerData
@@ -68,25 +69,37 @@ def group_bytes(group: ViewedGroup, rank_N: Int[np.ndarray, " N"]) -> bytes:
 
 
 def short_thr(thr_N: Float[np.ndarray, " N"], tau: float | None) -> Float[np.ndarray, " N"]:
-    """THR with the last byte set to 0 wherever this changes nothing that the viewer tells.
+    """THR with as many of its last bits 0 as change nothing that the viewer tells.
 
     That is four significant digits of THR and of THR / tau, and whether |THR| > c tau for any c of
-    `TAU_FACTORS`. The payload becomes a tenth smaller.
+    `TAU_FACTORS`. Of the gzipped bytes of THR a third is saved.
 
     Args:
         thr_N: float32.
         tau: the threshold; None where it is undefined.
     """
     bits_N = thr_N.astype("<f4").view("<u4")
-    rounded_N = ((bits_N + np.uint32(0x80)) & np.uint32(0xFFFFFF00)).view("<f4")
-    same_N = _same_digits(thr_N, rounded_N)
-    if tau is not None and math.isfinite(tau) and tau > 0:
-        same_N &= _same_digits(thr_N.astype(np.float64) / tau, rounded_N.astype(np.float64) / tau)
-        limits = TAU_FACTORS * tau
-        same_N &= np.searchsorted(limits, np.abs(thr_N.astype(np.float64))) == np.searchsorted(
-            limits, np.abs(rounded_N.astype(np.float64))
-        )
-    return np.where(same_N, rounded_N, thr_N)
+    short_N = thr_N.astype("<f4")
+    for dropped in range(1, 15):
+        half, kept = np.uint32(1 << (dropped - 1)), np.uint32(2**32 - 2**dropped)
+        rounded_N = ((bits_N + half) & kept).view("<f4")
+        short_N = np.where(_told_alike(thr_N, rounded_N, tau), rounded_N, short_N)
+    return short_N
+
+
+def _told_alike(
+    left_N: Float[np.ndarray, " N"], right_N: Float[np.ndarray, " N"], tau: float | None
+) -> Bool[np.ndarray, " N"]:
+    same_N = _same_digits(left_N, right_N)
+    if tau is None or not math.isfinite(tau) or tau <= 0:
+        return same_N
+    ratios = [value_N.astype(np.float64) / tau for value_N in (left_N, right_N)]
+    limits = TAU_FACTORS * tau
+    passed = [
+        np.searchsorted(limits, np.abs(value_N).astype(np.float64)) for value_N in (left_N, right_N)
+    ]
+    same_N &= _same_digits(*ratios) & (passed[0] == passed[1])
+    return same_N
 
 
 def _same_digits(
@@ -141,11 +154,14 @@ class _Vocabulary:
             )
         self.bytes = [listed[token_id] for token_id in self.ids]
         self.texts = [
-            printable(data.decode("utf-8", errors="backslashreplace")) for data in self.bytes
+            printable(held.decode("utf-8", errors="backslashreplace")) for held in self.bytes
         ]
+        text_of = dict(zip(data.tokens["token_id"].tolist(), data.tokens["text"], strict=True))
+        lexical = read_scheme("lexical")
+        self.classes = [lexical.of(text_of[token_id]) for token_id in self.ids]
         self._rank_V = np.full(len(count_V), -1)
         self._rank_V[self.ids] = np.arange(len(self.ids))
-        self._is_whole_V = np.array([_is_whole(data) for data in self.bytes], dtype=bool)
+        self._is_whole_V = np.array([_is_whole(held) for held in self.bytes], dtype=bool)
 
     def ranks(self, group: ViewedGroup) -> Int[np.ndarray, " N"]:
         """The place of each of a group's tokens in this vocabulary."""
@@ -196,6 +212,7 @@ def _index(run: Run, data: ViewerData, vocabulary: _Vocabulary) -> dict[str, obj
         "planes": PLANES,
         "ids": vocabulary.ids,
         "texts": vocabulary.texts,
+        "classes": vocabulary.classes,
         "groups": [_group_index(group, data, vocabulary) for group in data.groups],
     }
 

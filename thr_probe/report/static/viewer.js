@@ -456,7 +456,7 @@
     };
     const rank = group.rank[i], text = index.texts[rank];
     rows.push(["token", text === "" ? "∅" : glyphs(text).replace(/\n/g, "")], ["id", index.ids[rank]]);
-    if (index.classes) rows.push(["class", index.classes[rank]]);
+    rows.push(["class", index.classes[rank]]);
     rows.push(["position, from 0", String(i - completion.first)]);
     rows.push(["THR", group.thr ? shown(group.thr[i]) : "undefined"]);
     stored("THR from itself", "thr_self");
