@@ -104,9 +104,9 @@ class ShellMonitor(Monitor):
 
 
 @contextmanager
-def shell_monitor() -> Iterator[ShellMonitor]:
+def shell_monitor(kind: type[ShellMonitor] = ShellMonitor) -> Iterator[ShellMonitor]:
     """A monitor that owns Ctrl-C while the block runs."""
-    monitor = ShellMonitor()
+    monitor = kind()
     before = signal.signal(signal.SIGINT, monitor.on_interrupt)
     try:
         yield monitor
