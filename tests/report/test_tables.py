@@ -434,15 +434,24 @@ def test_latex_is_booktabs_with_balanced_braces_and_full_rows(two):
         r"{}[x] 50\% a\_b \#1 \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{}" in text
     )
     assert r"THR ($p = -0.1$) $<$$\chi$$|$" in text
-    assert r"\textbf{50.0} & " in text
+    assert r"\textbf{50.0}$^{\uparrow}$ & " in text
     assert r"56.9$^{\dagger}$" in text
     check_latex(text, len(table.columns) + 1)
+    assert text.count(r"\endfirsthead") == text.count(r"\endhead") == 1
+    assert text.count(r"\caption") == 1
+    bare = table_latex(table, environment=False)
+    assert r"\caption" not in bare
+    check_latex(bare, len(table.columns) + 1)
+    assert r"\begin{table}[tbp]" in table_latex(paper_table("passk", two))
     greedy = table_latex(paper_table("greedy", two), environment=False)
     assert r"\textbf{75.0}$^{\uparrow}$" in greedy
     assert r"\underline{25.0}" in greedy
     assert r"{\tiny [" in greedy
     assert r"\begin{table}" not in greedy
     check_latex(greedy, 4)
+
+
+RULES = {r"\midrule", r"\addlinespace", r"\toprule", r"\endfirsthead", r"\endhead"}
 
 
 def check_latex(text, num_columns):
@@ -465,23 +474,22 @@ def check_latex(text, num_columns):
     assert text.count(r"\begingroup") == text.count(r"\endgroup")
     tabular = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     for line in filter(None, tabular.splitlines()):
-        if line in {r"\midrule", r"\addlinespace"}:
+        if line in RULES:
             continue
         assert line.endswith(r"\\")
         span = re.match(r"\\multicolumn{(\d+)}", line)
         cells = int(span[1]) if span else re.sub(r"\\&", "", line).count("&") + 1
         assert cells == num_columns, line
         assert not line.startswith(("[", "*"))
-    assert re.search(rf"\\begin{{tabular}}{{lc{{{num_columns - 1}}}}}", text)
+    assert re.search(rf"\\begin{{(tabular|longtable)}}{{lc{{{num_columns - 1}}}}}", text)
     assert not any(ord(character) > 127 for character in text)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(two, tmp_path):
     body = table_latex(paper_table("passk", [f"{LABEL}={two[0]}", two[1]], paper="Qwen2.5-Math-7B"))
-    document = (
-        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
-    )
+    packages = r"\usepackage{booktabs,longtable}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "t.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)

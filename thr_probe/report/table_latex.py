@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from thr_probe.analysis.result import latex_escape
 from thr_probe.report.table_record import DAGGER, DOWN, UP, Cell, Table
@@ -30,32 +30,63 @@ _SYMBOLS = {
 _FORMULA = re.compile(r"\b(p) ([=<>]) (-?\d+(?:\.\d+)?)")
 
 
+MOST_LINES = 50
+"""Lines of a table that fit on a page; a longer one is a `longtable`, which breaks over pages."""
+
+
 def table_latex(table: Table, *, environment: bool = True) -> str:
-    r"""The table for a paper that loads booktabs.
+    r"""The table for a paper that loads booktabs, and longtable where it is long.
 
     Args:
         table: what to print.
-        environment: as `table` with caption and label; else the tabular and its note alone.
+        environment: with caption and label; else the tabular and its note alone.
     """
-    body = [*_tabular(table), *_note(table)]
+    body = list(_body(table))
+    caption = rf"\caption{{{_text(table.title)}}}\label{{tab:{table.name}}}" if environment else ""
+    if len(body) > MOST_LINES:
+        lines = ["% needs \\usepackage{booktabs,longtable}", *_longtable(table, body, caption)]
+        return "\n".join([*lines, *_note(table), ""])
+    lines = [*_tabular(table, body), *_note(table)]
     if environment:
-        body = [
-            r"\begin{table}[tbp]",
-            r"\centering",
-            rf"\caption{{{_text(table.title)}}}",
-            rf"\label{{tab:{table.name}}}",
-            *body,
-            r"\end{table}",
-        ]
-    return "\n".join(["% needs \\usepackage{booktabs}", *body, ""])
+        lines = [r"\begin{table}[tbp]", r"\centering", caption, *lines, r"\end{table}"]
+    return "\n".join(["% needs \\usepackage{booktabs}", *lines, ""])
 
 
-def _tabular(table: Table) -> Iterator[str]:
-    yield r"\begingroup\small\setlength{\tabcolsep}{3pt}"
-    yield rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}"
+_BEGIN = r"\begingroup\small\setlength{\tabcolsep}{3pt}"
+
+
+def _tabular(table: Table, body: Sequence[str]) -> Iterator[str]:
+    yield _BEGIN
+    yield rf"\begin{{tabular}}{{{_columns(table)}}}"
+    yield from _head(table)
+    yield from body
+    yield from (r"\bottomrule", r"\end{tabular}", r"\par\endgroup")
+
+
+def _longtable(table: Table, body: Sequence[str], caption: str) -> Iterator[str]:
+    yield _BEGIN
+    yield rf"\begin{{longtable}}{{{_columns(table)}}}"
+    if caption:
+        yield caption + r" \\"
+        yield from _head(table)
+        yield r"\endfirsthead"
+    yield from _head(table)
+    yield r"\endhead"
+    yield from body
+    yield from (r"\bottomrule", r"\end{longtable}", r"\endgroup")
+
+
+def _columns(table: Table) -> str:
+    return "l" + "c" * len(table.columns)
+
+
+def _head(table: Table) -> Iterator[str]:
     yield r"\toprule"
-    yield _line([table.head, *table.columns.values()])
+    yield " & ".join(_text(title) for title in (table.head, *table.columns.values())) + r" \\"
     yield r"\midrule"
+
+
+def _body(table: Table) -> Iterator[str]:
     before: LineKind | None = None
     for line in table_lines(table):
         if line.kind is LineKind.ROW:
@@ -66,9 +97,6 @@ def _tabular(table: Table) -> Iterator[str]:
             span = len(table.columns) + 1
             yield rf"\multicolumn{{{span}}}{{l}}{{\emph{{{_text(line.text)}}}}} \\"
         before = line.kind
-    yield r"\bottomrule"
-    yield r"\end{tabular}"
-    yield r"\par\endgroup"
 
 
 def _row(line: Line, digits: int) -> Iterator[str]:
@@ -91,10 +119,6 @@ def _cell(cell: Cell | None, digits: int) -> str:
     text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank or 0, text)
     arrow = {UP: r"$^{\uparrow}$", DOWN: r"$^{\downarrow}$"}.get(cell.mark, "")
     return text + _SYMBOLS.get(dagger(cell), "") + arrow
-
-
-def _line(cells: list[str]) -> str:
-    return " & ".join(_text(cell) for cell in cells) + r" \\"
 
 
 def _note(table: Table) -> Iterator[str]:

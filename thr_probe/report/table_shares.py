@@ -14,7 +14,7 @@ from thr_probe.analysis.retention import tokens_retained
 from thr_probe.analysis.training_runs import read_training_runs
 from thr_probe.analysis.word_counts import count_words, unique_words
 from thr_probe.core.stats import Interval, bootstrap_difference, bootstrap_ratio, question_weights
-from thr_probe.errors import DataError
+from thr_probe.errors import DataError, UsageError
 from thr_probe.evaluate.sets import set_name
 from thr_probe.report.table_notes import compared_note, legend
 from thr_probe.report.table_questions import percent, question_texts, titles
@@ -160,7 +160,7 @@ def _shares(
         for run in found:
             try:
                 by_set[_set_of(each, run)] = compute(run)
-            except DataError as error:
+            except (DataError, UsageError) as error:  # the latter: several score sets
                 notes.append(f"{each.label}: {error.message}.")
         if by_set:
             whole = {column: _pooled(by_set)} if len(by_set) == len(found) else {}
