@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thr_probe import gallery
 from thr_probe.report.build import ReportOptions, write_report
 from thr_probe.report.inline_svg import inline_svg
 
@@ -128,7 +129,8 @@ def test_on_paper_the_figures_stay_and_what_only_works_on_a_screen_goes(browser,
     opened.close()
 
 
-def test_text_of_a_completion_stays_text(browser, make_run, tmp_path):
+def test_text_of_a_completion_stays_text(browser, make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "ANALYSES", {"passk": gallery.ANALYSES["passk"]})
     groups = [
         {"prompt_id": f"q{index}", "completions": [{"correct": True}, {"correct": False}]}
         for index in range(3)

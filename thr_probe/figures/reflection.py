@@ -67,7 +67,9 @@ def _draw_splits(axes: Axes, splits: pd.DataFrame, scale: float) -> None:
         _point(axes, float(position), row, scale, size=4.5)
     axes.set_xticks(range(len(splits)), splits["split"], rotation=90)
     axes.set_xlim(-0.6, len(splits) - 0.4)
-    high = scale * np.nanmax(splits[["value", "high"]].to_numpy())
+    values = splits[["value", "high"]].to_numpy()
+    # completions without a word have no ratio
+    high = scale * np.max(values[np.isfinite(values)], initial=0.0)
     axes.set_ylim(0, 1.08 * high if high > 0 else 1.0)
 
 
