@@ -120,7 +120,7 @@ def compare_sources(
         summary=_summary(metrics),
         curves=curves,
         facts=facts,
-        caption=_caption(facts, forest),
+        caption=_caption(facts, forest, _not_drawn(metrics, forest)),
     )
 
 
@@ -177,7 +177,18 @@ def _forest(metrics: pd.DataFrame) -> pd.DataFrame:
                 "num_questions": row["num_questions"],
             }
         )
-    return pd.DataFrame(rows)
+    # a difference relative to 0 is none
+    return pd.DataFrame(rows).dropna(subset=["value"]).reset_index(drop=True)
+
+
+def _not_drawn(metrics: pd.DataFrame, forest: pd.DataFrame) -> list[str]:
+    drawn = set(zip(forest["run"], forest["metric"], strict=True))
+    rows = metrics[metrics["split"] == "all"]
+    return [
+        f"{metric_label(metric)} of {run}"
+        for run, metric in zip(rows["run"], rows["metric"], strict=True)
+        if (run, metric) not in drawn
+    ]
 
 
 def _questions(pairs: Sequence[Pair]) -> pd.DataFrame:
@@ -237,7 +248,7 @@ def listed_questions(analysis: Analysis, solved_by: str) -> Iterator[dict[str, A
             yield {"run": run, **{str(key): value for key, value in row.items()}}
 
 
-def _caption(facts: dict[str, Any], forest: pd.DataFrame) -> str:
+def _caption(facts: dict[str, Any], forest: pd.DataFrame, not_drawn: Sequence[str]) -> str:
     runs = " and ".join([", ".join(facts["runs"][:-1]), facts["runs"][-1]]).removeprefix(" and ")
     panels = list(dict.fromkeys(forest["panel"]))
     shown = {"points": "shares in percentage points", "percent": "other quantities in percent of "}
@@ -262,6 +273,8 @@ def _caption(facts: dict[str, Any], forest: pd.DataFrame) -> str:
             "Quantities of THR are over the questions whose groups are mixed in both; THR balance "
             "is the sum of THR over the sum of its absolute values."
         )
+    if not_drawn:
+        sentences.append(f"Not drawn, as the baseline's is 0: {', '.join(not_drawn)}.")
     if facts["left_out"]:
         sentences.append(f"Left out: {'; '.join(facts['left_out'])}.")
     if facts["warnings"]:

@@ -85,7 +85,7 @@ def bootstrap_p(difference_B: ArrayLike) -> float:
     p = 2 (1 + m) / (B + 1), at most 1, where m is the smaller of the numbers of draws <= 0 and of
     draws >= 0. It is the largest alpha whose central 1 - alpha percentile interval still reaches 0,
     with 1 added to numerator and denominator so that it is never 0 (Davison and Hinkley 1997, 4.2).
-    So p < 0.05 implies that the 95 % interval excludes 0, and the reverse but for 2 / (B + 1). A
+    So p < 0.05 implies that the 95 % interval excludes 0, and the reverse but for 4 / (B + 1). A
     draw of exactly 0 counts on both sides. NaN draws are left out; without any other p is NaN.
 
     >>> bootstrap_p([1.0, 2.0, 3.0, -1.0]), bootstrap_p([0.0, 0.0])
@@ -95,7 +95,7 @@ def bootstrap_p(difference_B: ArrayLike) -> float:
     draws = draws[~np.isnan(draws)]
     if draws.size == 0:
         return float("nan")
-    fewer = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
+    fewer = int(min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)))
     return min(1.0, 2.0 * (1 + fewer) / (len(draws) + 1))
 
 
