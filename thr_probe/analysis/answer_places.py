@@ -58,7 +58,10 @@ class AnswerFinder:
     def _text(self, type_N: Int[np.ndarray, " N"], size_N: Int[np.ndarray, " N"]) -> bytes:
         """The bytes of all tokens, end to end."""
         shift_N = self._start_V[type_N] - (np.cumsum(size_N) - size_N)
-        return self._content[np.arange(size_N.sum()) + np.repeat(shift_N, size_N)].tobytes()
+        content: bytes = self._content[
+            np.arange(size_N.sum()) + np.repeat(shift_N, size_N)
+        ].tobytes()
+        return content
 
 
 def last_whole(text: bytes, answer: bytes) -> int:

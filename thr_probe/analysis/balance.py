@@ -5,6 +5,7 @@ Letters of shapes: R completions, S strata, P questions, Q questions of a split.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -61,7 +62,8 @@ class _Totals:
 
     def per_question(self, name: str, chosen_S: Bool[np.ndarray, " S"]) -> Float[np.ndarray, " P"]:
         """A sum over the chosen strata of each question."""
-        return self.resampler.per_question(self.column_S[name], chosen_S)
+        value_S = np.where(chosen_S, self.column_S[name], 0.0)
+        return self.resampler.per_question(value_S, np.ones_like(chosen_S))
 
     def ratio(
         self, names: tuple[str, str], chosen_S: Bool[np.ndarray, " S"]
@@ -171,7 +173,7 @@ def _rows(
             (kind, unit): totals.sums.ratio(*names, chosen_S),
             (f"{kind}_mean", f"mean over questions of {unit}"): _mean(totals, value_Q, some),
             (f"{kind}_q_correlation", "Spearman's rho over questions"): totals.resampler.interval(
-                lambda weight_CQ, x_Q=value_Q, y_Q=q_Q: rank_correlation(weight_CQ, x_Q, y_Q), some
+                functools.partial(rank_correlation, x_Q=value_Q, y_Q=q_Q), some
             ),
         }
         for (quantity, described), interval in found.items():

@@ -115,35 +115,40 @@ class BinnedSums:
         Args:
             sums: of `columns`, among others.
             numerator: name of a value.
-            denominator: name of another, or of a column of `sums` without bins.
+            denominator: name of another.
             chosen_S: the strata of the split.
         """
-        return self.sum_ratios(sums, [numerator], denominator, chosen_S)
+        return [
+            sums.ratio(self._cell(numerator, place), self._cell(denominator, place), chosen_S)
+            for place in self.bins
+        ]
 
-    def sum_ratios(
+    def shares(
+        self, sums: ResampledSums, name: str, chosen_S: Bool[np.ndarray, " S"]
+    ) -> list[Interval]:
+        """What part of the sum of a value lies in each of `bins`; `sums` has its total by name."""
+        return [sums.ratio(self._cell(name, place), name, chosen_S) for place in self.bins]
+
+    def running_ratios(
         self,
         sums: ResampledSums,
         numerators: Sequence[str],
         denominator: str,
         chosen_S: Bool[np.ndarray, " S"],
     ) -> list[Interval]:
-        """As `ratios`, of the sum of several values."""
-        binned = denominator in self._parts
+        """As `ratios`, of several values added up."""
 
-        def ratio(drawn: Drawn, place: int, below: str) -> Float[np.ndarray, " C"]:
+        def ratio(drawn: Drawn, place: int) -> Float[np.ndarray, " C"]:
             above = np.sum([drawn[self._cell(name, place)] for name in numerators], axis=0)
-            quotient: np.ndarray = above / drawn[below]
+            quotient: np.ndarray = above / drawn[self._cell(denominator, place)]
             return quotient
 
-        found = []
-        for place in self.bins:
-            below = self._cell(denominator, place) if binned else denominator
-            found.append(
-                sums.interval(
-                    functools.partial(ratio, place=place, below=below), chosen_S, of=below
-                )
+        return [
+            sums.interval(
+                functools.partial(ratio, place=place), chosen_S, of=self._cell(denominator, place)
             )
-        return found
+            for place in self.bins
+        ]
 
     def _cell(self, name: str, place: int) -> str:
         return f"{self.axis}.{name}.{place}"
@@ -190,7 +195,8 @@ def q_bins(q_I: Float[np.ndarray, " I"]) -> tuple[Int[np.ndarray, " I"], pd.Data
         where a bin is one value; an eighth holds its left end) and `mean_q` over the items.
     """
     value, place_I = np.unique(np.round(q_I.astype(np.float64), 6), return_inverse=True)
-    left = right = value
+    left: np.ndarray = value
+    right: np.ndarray = value
     if len(value) > _Q_BINS:
         eighth = np.minimum((value * _Q_BINS).astype(np.int64), _Q_BINS - 1)
         some, bin_of_value = np.unique(eighth, return_inverse=True)

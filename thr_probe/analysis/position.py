@@ -95,7 +95,7 @@ class _Axis:
             }
             for name, intervals in measured.items():
                 columns |= interval_columns(name, intervals)
-            tables.append(pd.DataFrame(columns)[tokens > 0])
+            tables.append(pd.DataFrame(columns).loc[tokens > 0])
         return pd.concat(tables, ignore_index=True)
 
 
@@ -209,7 +209,8 @@ def _add(
         "_from_answer": located_N & (answer_N >= 0) & (answer_N < _NEAR),
     }
     found = {"located": (found_R >= 0).astype(np.float64)}
-    found["extracted"] = pd.notna(batch.completions["extracted"]).astype(np.float64)
+    answers = batch.completions["extracted"]
+    found["extracted"] = np.array([bool((answer or "").strip()) for answer in answers], float)
     for region, some_N in chosen_N.items():
         found[f"count{region}"] = batch.count(some_N).astype(np.float64)
         for name, value in value_N.items():

@@ -41,6 +41,7 @@ _NET = "share of summed THR"
 _OPPOSED = "share of summed |THR| on tokens of THR < 0, whose self part is not"
 _TOKENS = {"": "every", ", dominant": "dominant", ", not dominant": "rest"}
 _DECILES = 10
+_Row = dict[str, object]
 
 
 def influence_shares(
@@ -168,10 +169,10 @@ def _decile(
 
 def _rows(
     split: str, tokens: str, some_S: Bool[np.ndarray, " S"], sums: ResampledSums, number: int
-) -> Iterator[dict[str, object]]:
+) -> Iterator[_Row]:
     """The rows of a split; `tokens` names the columns."""
 
-    def row(quantity: str, unit: str, names: tuple[str, ...], of: tuple[str, ...]) -> dict:
+    def row(quantity: str, unit: str, names: tuple[str, ...], of: tuple[str, ...]) -> _Row:
         interval = _ratio(sums, tokens, names, of, some_S)
         return summary_row(quantity, split, unit, interval, num_questions=number)
 
@@ -234,7 +235,7 @@ def _deciles(
     tables = []
     for index, part in enumerate(parts):
         own = deciles.ratios(sums, part, "parts", correct_S)
-        running = deciles.sum_ratios(sums, parts[: index + 1], "parts", correct_S)
+        running = deciles.running_ratios(sums, parts[: index + 1], "parts", correct_S)
         table = pd.DataFrame(
             {
                 "decile": [place + 1 for place in deciles.bins],

@@ -163,8 +163,9 @@ def _caption(analysis: Analysis) -> str:
         "Brackets and bands",
         r"What the threshold $|\mathrm{THR}| > c\,\tau$ retains as it is scaled by $c$: "
         f"{counts_phrase(analysis)}; $c = 1$ (dotted) is the adaptive threshold",
-        f"(a) Share of tokens: {told('retained_share', 1)} at $c = 1$, {listed('retained_share')}",
-        rf"(b) Share of the summed $|\mathrm{{THR}}|$ on them: {told('retained_mass', 1)} at "
+        f"(a) Share of tokens: {told('retained_share', 1.0)} at $c = 1$, "
+        f"{listed('retained_share')}",
+        rf"(b) Share of the summed $|\mathrm{{THR}}|$ on them: {told('retained_mass', 1.0)} at "
         f"$c = 1$, {listed('retained_mass')}",
         *left_out_sentences(analysis),
     )

@@ -78,7 +78,11 @@ def _draw_questions(axes: Axes, analysis: Analysis) -> None:
     axes.plot(at, bins["balance_mean"], color=BLACK, marker="D", linewidth=0.9, label="mean by q")
     axes.vlines(at, bins["balance_mean_low"], bins["balance_mean_high"], color=BLACK, linewidth=0.9)
     low, high = _limits(questions)
-    axes.set(xlim=(-0.03, 1.03), ylim=(low, high + 0.14 * (high - low)), xlabel="q (share of correct completions)")
+    axes.set(
+        xlim=(-0.03, 1.03),
+        ylim=(low, high + 0.14 * (high - low)),
+        xlabel="q (share of correct completions)",
+    )
     axes.set_ylabel("balance of THR")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     for where, number in zip(at, bins["num_questions"], strict=True):
@@ -96,7 +100,7 @@ def _alpha(number: int) -> float:
 def _limits(questions: pd.DataFrame) -> tuple[float, float]:
     """The range of the balances, zero included, with some room."""
     low, high = min(questions["balance"].min(), 0), max(questions["balance"].max(), 0)
-    room = 0.06 * (high - low)
+    room = 0.06 * max(high - low, 0.1)
     return float(low - room), float(high + room)
 
 

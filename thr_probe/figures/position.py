@@ -28,10 +28,10 @@ from thr_probe.figures.style import (
 )
 
 _PANELS = {
-    "start": ("from the start", "tokens from start"),
-    "relative": ("relative", "position / length"),
-    "answer": ("around the answer", "tokens from answer"),
-    "end": ("to the end", "tokens to end"),
+    "start": ("from the start", "tokens"),
+    "relative": ("relative", "tokens / length"),
+    "answer": ("around the answer", "tokens"),
+    "end": ("to the end", "tokens"),
 }
 _MEANS: dict[str, dict[str, Any]] = {
     "magnitude": {"color": BLACK, "linestyle": "-", "label": "mean |THR|"},
@@ -160,7 +160,7 @@ def _thinned(ticks: np.ndarray, at: np.ndarray) -> list[float]:
     inside = ticks[(ticks >= at.min()) & (ticks <= max(at.max(), 1))]
     if (inside < 0).any() and (inside > 1).any():
         inside = inside[np.abs(inside) != 1]
-    return inside.astype(float).tolist()
+    return [float(tick) for tick in inside]
 
 
 def _short(number: float) -> str:
