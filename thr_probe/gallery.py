@@ -242,24 +242,31 @@ def analyze_all(
         own = options if name in READS_SCORES else {}
         return analyze(name, run, out, seed=seed, **kept, **own)[0]
 
-    outcomes = [_outcome(name, of_rollouts, out) for name in ANALYSES]
+    outcomes = [outcome_of(name, of_rollouts, out) for name in ANALYSES]
     if len(run.score_ids) > 1:
         whole = {name: value for name, value in options.items() if name != "score_id"}
 
         def of_score_sets(name: str) -> Analysis:
             return analyze(name, run, out, seed=seed, **kept, **whole)[0]
 
-        outcomes += [_outcome(name, of_score_sets, out) for name in SCORE_SET_ANALYSES]
+        outcomes += [outcome_of(name, of_score_sets, out) for name in SCORE_SET_ANALYSES]
     if (run.path / METRICS_NAME).is_file():
 
         def of_training(name: str) -> Analysis:
             return analyze_training(name, [run.path], out, **kept)[0]
 
-        outcomes += [_outcome(name, of_training, out) for name in TRAINING_ANALYSES]
+        outcomes += [outcome_of(name, of_training, out) for name in TRAINING_ANALYSES]
     return outcomes
 
 
-def _outcome(name: str, compute: Callable[[str], Analysis], out: Path) -> Outcome:
+def outcome_of(name: str, compute: Callable[[str], Analysis], out: Path) -> Outcome:
+    """Runs one analysis; data that it cannot be computed from become a note.
+
+    Args:
+        name: of the analysis.
+        compute: computes it and writes its files into `out`.
+        out: the folder.
+    """
     try:
         analysis = compute(name)
     except DataError as error:
