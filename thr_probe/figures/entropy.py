@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
@@ -46,6 +47,9 @@ def plot_entropy(analysis: Analysis, *, venue: str = "neurips") -> Figure:
             _draw_medians(axes, analysis, name)
             axes.set(xlabel=label, ylabel=r"$|\mathrm{THR}|\,/\,\tau$")
         bar = figure.colorbar(mesh, ax=panels, pad=0.02, aspect=30)
+        # a tick beyond the scale would hang below or above the bar
+        bar.set_ticks([10.0**power for power in range(int(np.log10(norm.vmax)) + 1)])
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.set_label("tokens")
         bar.outline.set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -58,6 +62,8 @@ def _draw_map(axes: Axes, analysis: Analysis, name: str, norm: LogNorm) -> QuadM
     columns, rows = (np.unique(table[side]) for side in ("left", "lower"))
     count = table["tokens"].to_numpy().reshape(len(columns), len(rows)).T
     axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     return axes.pcolormesh(
         np.append(columns, table["right"].max()),
         np.append(rows, table["upper"].max()),
