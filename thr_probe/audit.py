@@ -6,7 +6,6 @@ The run itself is never changed.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import pandas as pd
 from thr_probe.analysis.result import plain_facts, summary_row, summary_table
 from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
 from thr_probe.problems import Verdict, Verifier, VerifyStatus, load_verifier
-from thr_probe.problems.numbers import read_numeral
+from thr_probe.problems.disagreement import disagreement_kind
 from thr_probe.problems.pool import Ending, Outcome, WorkerPool
 from thr_probe.problems.verifier import MEMORY_BYTES
 from thr_probe.progress import SILENT, Advance, Monitor
@@ -256,56 +255,18 @@ def _stored_kind(graded: _Graded) -> str:
 
 def _kind(graded: _Graded) -> str:
     """Why the graders disagree, as far as what they read tells; the first that fits."""
-    first, found = graded.first.extracted, graded.second_answer
-    if graded.first.status is VerifyStatus.TIMEOUT or graded.second_note == Ending.TIMEOUT:
+    first, note = graded.first, graded.second_note
+    if first.status is VerifyStatus.TIMEOUT or note == Ending.TIMEOUT:
         return "timeout"
-    if graded.first.status is VerifyStatus.ERROR or graded.second_note in (
-        Ending.DIED,
-        Ending.RAISED,
-    ):
+    if first.status is VerifyStatus.ERROR or note in (Ending.DIED, Ending.RAISED):
         return "a grader failed"
-    if graded.second_note == "gold-unread":
+    if note == "gold-unread":
         return "gold not readable by the second"
-    if first is None:
+    if first.extracted is None:
         return "no answer found by the first"
-    if not found:
+    if not graded.second_answer:
         return "no answer found by the second"
-    if not _similar(first, found):
-        return "another answer extracted"
-    return _form(graded.gold, first, found)
-
-
-def _form(*texts: str) -> str:
-    """The trait of a gold and answers over which graders differ."""
-    joined = " ".join(texts)
-    if _UNITS.search(joined):
-        return "units or percent"
-    if re.search(r"[,;]|\\cup|\\pm|\\in(?![a-z])|[<>=]|\\[lg]eq?(?![a-z])", joined):
-        return "sets, order or relations"
-    if all(read_numeral(text) is not None for text in texts):
-        return "numeric form"
-    return "LaTeX form" if "\\" in joined else "other form"
-
-
-_UNITS = re.compile(
-    r"%|\\circ(?![a-z])|°|\\\$|\\(?:text|mathrm|mbox)\s*\{\s*(?!and\b|or\b|[A-Za-z]\s*\})"
-)
-_DECORATION = re.compile(
-    r"\\(?:text|mathrm|mbox|boxed|left|right|displaystyle)(?![a-z])|\\circ|\\[,;!: ]|[\s{}$%°\\]"
-    r"|^[A-Za-z]\s*="
-)
-
-
-def _similar(first: str, second: str) -> bool:
-    """Whether two extractions are the same text but for decoration, or one holds the other."""
-    one, other = (
-        _DECORATION.sub("", re.sub(r"\\[dt]frac", r"\\frac", text)).rstrip(".").lower()
-        for text in (first, second)
-    )
-    numbers = [read_numeral(text.strip("$ .")) for text in (first, second)]
-    if numbers[0] is not None and numbers[1] is not None:
-        return bool(numbers[0].value == numbers[1].value)
-    return bool(one) and bool(other) and (one in other or other in one)
+    return disagreement_kind(graded.gold, first.extracted, graded.second_answer)
 
 
 def _example(graded: _Graded) -> dict[str, object]:
