@@ -9,6 +9,7 @@ from thr_probe.cli import analyze, analyze_influence, analyze_runs, analyze_toke
 from thr_probe.cli.analyzing import analyze_app
 from thr_probe.cli.collect import collect_command, demo_command, score_command
 from thr_probe.cli.compare import compare_command
+from thr_probe.cli.doctor import doctor_command
 from thr_probe.cli.evaluate import eval_command
 from thr_probe.cli.preview import preview_command
 from thr_probe.cli.report import report_command
@@ -17,6 +18,7 @@ from thr_probe.cli.shell import ThrGroup
 from thr_probe.cli.tables import table_command
 from thr_probe.cli.theory import theory_command
 from thr_probe.cli.train import train_command
+from thr_probe.cli.verify import verify_command
 from thr_probe.cli.view import view_command
 
 ANALYSES = (analyze, analyze_influence, analyze_tokens, analyze_runs, gwhes)
@@ -57,9 +59,11 @@ app.command("eval")(eval_command)
 app.add_typer(analyze_app, name="analyze")  # the commands of ANALYSES are in it
 app.command("compare")(compare_command)
 app.command("preview")(preview_command)
+app.command("verify")(verify_command)
 app.command("train")(train_command)
 app.command("report")(report_command)
 app.command("view")(view_command)
 app.command("table")(table_command)
 app.command("reproduce")(reproduce_command)
+app.command("doctor")(doctor_command)
 app.command("theory")(theory_command)
