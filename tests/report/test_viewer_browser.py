@@ -494,3 +494,28 @@ def test_paper_is_light_whole_and_without_controls(browser, page_file):
     assert viewer.page.evaluate("document.getElementById('tv').hasAttribute('data-dark')")
     assert len(viewer.page.pdf()) > 5000
     viewer.close()
+
+
+def test_what_is_scrolled_to_has_the_colours_of_the_sliders(browser, make_run, tmp_path):
+    many = [completion(turn % 2 == 0, turn) for turn in range(40)]
+    groups = [{"prompt_id": "many", "tau": TAU, "completions": many}]
+    path = make_run(tmp_path / "run", groups, tokens={i: f" {i}" for i in range(1, 10)})
+    view_page(read_run(path), tmp_path / "many.html")
+    viewer = Viewer(browser, tmp_path / "many.html", viewport={"width": 400, "height": 400})
+    far = viewer.page.locator(".tv-c").nth(38)
+    assert far.locator("span[data-at]").count() == 0
+    far.scroll_into_view_if_needed()
+    viewer.page.wait_for_selector(".tv-c:nth-child(39) span[data-at]")
+    before = viewer.span(38, 6).evaluate("node => node.style.backgroundColor")
+    viewer.page.locator(".tv-c").first.scroll_into_view_if_needed()
+    viewer.settle()
+    viewer.page.select_option("#tv-colour", "effective")
+    viewer.slide("p", "0.5")
+    far.scroll_into_view_if_needed()
+    viewer.page.wait_for_timeout(200)
+    # 38 turns of 9: its token 6 has THR[8] and counts one and a half times
+    share = 1.5 / 2
+    mixed = [255 + (pole - 255) * share for pole in (0, 158, 115)]
+    assert viewer.colour(38, 6) != before
+    assert rgb(viewer.colour(38, 6)) == pytest.approx(mixed, abs=1)
+    viewer.close()

@@ -208,7 +208,10 @@
   const display = (text) => (text === "" ? "∅" : state.blanks ? glyphs(text).replace(/·/g, "\u200b·") : text);
 
   function fill(card) {
-    if (card.spans) return;
+    if (card.spans) {
+      if (card.isStale) paintCard(card, scale().strength);
+      return;
+    }
     card.pieces = piecesOf(card.first, card.about.length);
     card.spans = card.pieces.map((piece, at) => {
       const span = make("span", "", display(piece.text));
@@ -225,6 +228,7 @@
   function paintCard(card, strength) {
     const mode = MODES[state.colour];
     const { advantage } = card.about;
+    card.isStale = false;
     for (const [at, piece] of card.pieces.entries()) {
       let value = NaN, at_ = piece.first;
       for (let i = piece.first; i < piece.first + piece.count; i++) {
@@ -250,7 +254,11 @@
     root.toggleAttribute("data-dark", isDark());
     if (!group) return;
     const { strength } = scale();
-    for (const card of cards) if (card.spans) paintCard(card, strength);
+    for (const card of cards) {
+      // the others are painted when they are scrolled to
+      if (card.spans && card.isNear) paintCard(card, strength);
+      else card.isStale = true;
+    }
     paintLegend();
     if (lookAt) showCard(lookAt.card, lookAt.at);
   }
@@ -299,10 +307,10 @@
   const seen = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
-        if (!entry.isIntersecting) continue;
-        seen.unobserve(entry.target);
         const card = cards.find((one) => one.node === entry.target);
-        if (card) fill(card);
+        if (!card) continue;
+        card.isNear = entry.isIntersecting;
+        if (card.isNear) fill(card);
       }
     },
     { rootMargin: "300px" },
@@ -584,7 +592,7 @@
     svg.setAttribute("viewBox", `-8 -8 ${width + 16} ${height + 16}`);
     svg.setAttribute("width", width + 16);
     svg.setAttribute("height", height + 16);
-    put("rect", { x: -8, y: -8, width: width + 16, height: height + 16, fill: getComputedStyle(root).backgroundColor });
+    put("rect", { x: -8, y: -8, width: width + 16, height: height + 16, fill: isDark() ? "#101216" : "#fff" });
     const pen = document.createElement("canvas").getContext("2d");
     const box = (element) => {
       const style = getComputedStyle(element);
@@ -754,10 +762,10 @@
     addEventListener("hashchange", restore);
     prefersDark.addEventListener("change", paint);
     new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    addEventListener("beforeprint", () => { if (isPage) { printing = true; cards.forEach(fill); paint(); } });
+    addEventListener("beforeprint", () => { if (isPage) { printing = true; paint(); cards.forEach(fill); } });
     addEventListener("afterprint", () => { printing = false; paint(); });
     new ResizeObserver(() => {
-      const narrow = root.clientWidth < 820;
+      const narrow = root.clientWidth < 900;
       if (root.classList.contains("tv-narrow") === narrow && root.dataset.sized) return;
       root.dataset.sized = "1";
       root.classList.toggle("tv-narrow", narrow);
@@ -811,7 +819,8 @@
     const [rollout, position] = token.split(".").map(Number);
     const card = token ? cards.find((one) => one.about.rollout_id === rollout) : null;
     if (!card) return;
-    fill(card);
+    // what stands above has its height before the token is scrolled to
+    cards.slice(0, cards.indexOf(card) + 1).forEach(fill);
     const at = card.pieces.findIndex(({ first, count }) => first + count - card.first > position);
     moveTo(card, at, true);
   }
