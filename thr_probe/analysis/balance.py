@@ -97,10 +97,11 @@ def exploration_balance(
     Returns:
         summary, by split: `balance` (of all tokens of all questions), `balance_mean` (mean over
         questions of each one's), `balance_q_correlation` (Spearman's rho over questions with q);
-        the same three for `balance_dominant` (dominant tokens only) and `balance_advantage`
-        (weighted by |A|); for all completions also `p_zero_q25`, `p_zero_median`, `p_zero_q75`,
-        quartiles over questions of -sum |A| THR / sum |A| |THR| over dominant tokens: the p at
-        which a THR(p) step leaves the likelihood of the question's correct completions as it is.
+        the same for `balance_dominant` (dominant tokens only) and `balance_advantage` (weighted by
+        |A|), these with the correlation for all completions only; for all completions also
+        `p_zero_q25`, `p_zero_median`, `p_zero_q75`, quartiles over questions of
+        -sum |A| THR / sum |A| |THR| over dominant tokens: the p at which a THR(p) step leaves the
+        likelihood of the question's correct completions as it is.
         Splits named "..., tau > 0" leave out groups of tau <= 0. What is undefined has no row.
         curves: `questions` (prompt_id, q, num_completions, num_tokens, the balances of all
         completions, `balance_correct`, `balance_incorrect`, p_zero), `by_q` (bins of q with the
@@ -172,10 +173,12 @@ def _rows(
         found = {
             (kind, unit): totals.sums.ratio(*names, chosen_S),
             (f"{kind}_mean", f"mean over questions of {unit}"): _mean(totals, value_Q, some),
-            (f"{kind}_q_correlation", "Spearman's rho over questions"): totals.resampler.interval(
-                functools.partial(rank_correlation, x_Q=value_Q, y_Q=q_Q), some
-            ),
         }
+        if kind == "balance" or split.startswith("all"):
+            correlation = functools.partial(rank_correlation, x_Q=value_Q, y_Q=q_Q)
+            found[f"{kind}_q_correlation", "Spearman's rho over questions"] = (
+                totals.resampler.interval(correlation, some)
+            )
         for (quantity, described), interval in found.items():
             if math.isfinite(interval.value):
                 yield summary_row(quantity, split, described, interval, num_questions=len(some))

@@ -25,13 +25,13 @@ def rank_correlation(
     >>> rank_correlation(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]), x_Q, y_Q).tolist()
     [0.5, 1.0]
     """
-    total_C1 = weight_CQ.sum(axis=1, keepdims=True)
-    x_CQ, y_CQ = (mean_ranks(weight_CQ, value_Q) - (total_C1 + 1) / 2 for value_Q in (x_Q, y_Q))
-    product, square_x, square_y = (
-        (weight_CQ * left * right).sum(axis=1)
-        for left, right in ((x_CQ, y_CQ), (x_CQ, x_CQ), (y_CQ, y_CQ))
+    middle_C1 = (weight_CQ.sum(axis=1, keepdims=True) + 1) / 2
+    x_CQ, y_CQ = (mean_ranks(weight_CQ, value_Q) - middle_C1 for value_Q in (x_Q, y_Q))
+    product_C, square_x_C, square_y_C = (
+        np.einsum("cq,cq,cq->c", weight_CQ, left_CQ, right_CQ)
+        for left_CQ, right_CQ in ((x_CQ, y_CQ), (x_CQ, x_CQ), (y_CQ, y_CQ))
     )
-    return quotient(product, np.sqrt(square_x * square_y))
+    return quotient(product_C, np.sqrt(square_x_C * square_y_C))
 
 
 def mean_ranks(
@@ -40,8 +40,10 @@ def mean_ranks(
     """The rank of each value, from 1, among the copies that the weights make; ties share a mean."""
     order = np.argsort(value_Q, kind="stable")
     start = np.flatnonzero(np.diff(value_Q[order], prepend=np.nan) != 0)
-    level_CL = np.add.reduceat(weight_CQ[:, order], start, axis=1)
+    ordered_CQ = weight_CQ.take(order, axis=1)
+    has_ties = len(start) < len(order)  # without, every level is one question: nothing to add up
+    level_CL = np.add.reduceat(ordered_CQ, start, axis=1) if has_ties else ordered_CQ
     rank_CL = np.cumsum(level_CL, axis=1) - (level_CL - 1) / 2
     level_of_Q = np.empty(len(value_Q), dtype=np.int64)
     level_of_Q[order] = np.repeat(np.arange(len(start)), np.diff(start, append=len(value_Q)))
-    return rank_CL[:, level_of_Q]
+    return rank_CL.take(level_of_Q, axis=1)
