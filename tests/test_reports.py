@@ -1,16 +1,21 @@
-"""The committed report is what the committed trace gives."""
+"""The committed figures, tables and report are what the committed trace gives."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from thr_probe.gallery import ANALYSES
+from thr_probe.report.captions_html import caption_html, caption_of_file, first_sentence
+from thr_probe.report.inline_svg import inline_svg
 from thr_probe.traces import read_run, validate_run
 
+COMMAND = "thr-probe report reports/lab/run -o reports/lab/report.html --keep reports/lab/figures"
 LAB = Path(__file__).parents[1] / "reports" / "lab"
 
 
@@ -52,4 +57,37 @@ def test_every_figure_stands_beside_its_facts_and_caption(name):
     for suffix in ("pdf", "svg", "png", "tex"):
         assert (figures / f"{name}.{suffix}").stat().st_size > 0
     facts = json.loads((figures / f"{name}.json").read_text())
-    assert facts["command"] == "thr-probe analyze all reports/lab/run -o reports/lab/figures"
+    assert facts["command"] == COMMAND
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (LAB / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", list(ANALYSES))
+def test_the_page_holds_the_committed_files(page, name):
+    figures = LAB / "figures"
+    article = re.search(rf'<article id="{name}">.*?</article>', page, flags=re.DOTALL)[0]
+    saved = dict(re.findall(r'<a download="([^"]*)" href="data:text/csv;base64,([^"]*)"', article))
+    assert f"{name}.csv" in saved
+    for file_name, content in saved.items():
+        assert base64.b64decode(content) == (figures / file_name).read_bytes()
+    number = re.search(r"<b>Figure (\d+)\.</b>", article)[1]
+    caption = caption_of_file((figures / f"{name}.tex").read_text())
+    assert str(caption_html(caption)) in article
+    label = f"Figure {number}. {first_sentence(caption)}"
+    svg = (figures / f"{name}.svg").read_text(encoding="utf-8")
+    assert str(inline_svg(svg, prefix=f"f{number}", label=label)) in article
+
+
+def test_the_page_leaves_nothing_out_and_says_how_it_was_made(page):
+    assert re.findall(r'<article id="([^"]*)">', page) != []
+    assert 'id="missing"' not in page
+    assert COMMAND in page
+    for anchor in ("summary", "analyses", "paper", "tokens", "configuration"):
+        assert f'<section id="{anchor}"' in page
+
+
+def test_the_committed_report_is_small():
+    assert (LAB / "report.html").stat().st_size < 5e6

@@ -72,6 +72,10 @@ def test_the_demo_leaves_run_and_figures_and_says_what_they_show(tmp_path):
     for name in ("density", "overlap", "wordcloud", "reflection", "retention", "passk"):
         assert (tmp_path / "demo" / "figures" / f"{name}.pdf").exists()
         assert str(tmp_path / "demo" / "figures" / f"{name}.png") in result.stdout
+    assert str(tmp_path / "demo" / "report.html") in result.stdout
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert '<article id="split">' in page  # the parts of THR were asked for
+    assert 'id="missing"' not in page
     facts = json.loads((tmp_path / "demo" / "figures" / "density.json").read_text())
     splits = {row["split"] for row in facts["summary"]}
     split = "all, tau > 0" if "all, tau > 0" in splits else "all"

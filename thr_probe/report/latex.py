@@ -135,7 +135,7 @@ def latex_text(text: str) -> str:
 _SIGNS = {"<=": r"\le", ">=": r"\ge", "<": "<", ">": ">", "|": "|"}
 
 
-def _number(value: float | None) -> str:
+def _number(value: int | float | None) -> str:
     if value is None:
         return "--"
     if float(value).is_integer() and abs(value) < 1e15:
