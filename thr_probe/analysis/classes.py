@@ -140,16 +140,18 @@ def _collect(stream: CompletionStream, classes: TokenTypes) -> _Sums:
         parts.append(_batch_sums(batch, classes.of_id_V.take(id_N), num_classes))
     strata = stream.strata
     row_S = strata.question_S * 2 + strata.correct_S
-    total = np.zeros((4, stream.num_questions * 2, num_classes))
+    total = np.zeros((stream.num_questions * 2, 4, num_classes))
     for stratum, value in parts:
-        np.add.at(total, (slice(None), row_S[stratum]), value)
-    tables = total.reshape(4, stream.num_questions, 2, num_classes)
-    return _Sums(*tables, count_V)
+        np.add.at(total, row_S[stratum], value)
+    tokens, thr, mass, dominant = (
+        total[:, place].reshape(stream.num_questions, 2, num_classes) for place in range(4)
+    )
+    return _Sums(tokens, thr, mass, dominant, count_V)
 
 
 def _batch_sums(
     batch: Batch, class_N: Int[np.ndarray, " N"], num_classes: int
-) -> tuple[Int[np.ndarray, " s"], Float[np.ndarray, "4 s C"]]:
+) -> tuple[Int[np.ndarray, " s"], Float[np.ndarray, "s 4 C"]]:
     """The strata of a batch, and of each the tokens, THR, |THR| and dominant tokens by class."""
     strata, local_R = np.unique(batch.stratum_R, return_inverse=True)
     cell_N = batch.per_token(local_R * num_classes) + class_N
@@ -158,7 +160,8 @@ def _batch_sums(
         np.bincount(cell_N, weight_N, minlength=size)
         for weight_N in (None, thr_N, np.abs(thr_N), dominant_tokens(batch))
     ]
-    return strata, np.stack(found).astype(np.float64).reshape(4, len(strata), num_classes)
+    tables = [one.astype(np.float64).reshape(len(strata), num_classes) for one in found]
+    return strata, np.stack(tables, axis=1)
 
 
 def _rows(

@@ -250,7 +250,9 @@ def _rows(
 
 def _balance_change(sums: ResampledSums, chosen_S: Bool[np.ndarray, " S"]) -> Interval:
     def change(drawn: Drawn) -> Float[np.ndarray, " C"]:
-        return quotient(drawn["new_thr"], drawn["new_mass"]) - quotient(drawn["thr"], drawn["mass"])
+        before = quotient(drawn["thr"], drawn["mass"])
+        change_C: np.ndarray = quotient(drawn["new_thr"], drawn["new_mass"]) - before
+        return change_C
 
     return sums.interval(change, chosen_S, of="mass")
 
@@ -260,15 +262,14 @@ def _num_questions(stream: CompletionStream, some_S: Bool[np.ndarray, " S"]) -> 
 
 
 def _checkpoints(chosen: list[str], summary: pd.DataFrame) -> pd.DataFrame:
-    rows: list[dict[str, object]] = [
-        {"score_id": chosen[0], "quantity": quantity, "value": value, "low": np.nan, "high": np.nan}
-        for quantity, value in AT_REFERENCE.items()
-    ]
+    reference = {"quantity": list(AT_REFERENCE), "value": list(AT_REFERENCE.values())}
+    nothing = [np.nan] * len(AT_REFERENCE)
+    tables = [pd.DataFrame({"score_id": chosen[0], **reference, "low": nothing, "high": nothing})]
     columns = ["split", "quantity", "value", "low", "high"]
     for score_id in chosen[1:]:
         part = summary.loc[summary["split"] == score_id, columns]
-        rows += part.rename(columns={"split": "score_id"}).to_dict("records")
-    return pd.DataFrame(rows)
+        tables.append(part.rename(columns={"split": "score_id"}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _caption(analysis: Analysis) -> str:

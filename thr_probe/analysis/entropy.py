@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -189,8 +190,8 @@ def _regression_rows(sample: Sample, resampler: Resampler) -> list[dict[str, obj
     )
     if not np.isfinite(area.value):
         return []
-    number = len(np.unique(question_N))
-    return [summary_row("auc_regression", "all", _AREA, area, num_questions=number)]
+    num_questions = len(np.unique(question_N))
+    return [summary_row("auc_regression", "all", _AREA, area, num_questions=num_questions)]
 
 
 def out_of_fold_scores(sample: Sample) -> Float[np.ndarray, " N"]:
@@ -222,7 +223,7 @@ def _curves(found: Survey, sums: ResampledSums, num_questions: int) -> dict[str,
     every = np.ones(num_questions, dtype=bool)
     for name in ("entropy", "one_minus_p"):
         left, right = edges[name][:-1], edges[name][1:]
-        tokens = sums.band(lambda drawn, name=name: drawn[f"{name} map"], every, of="tokens")[0]
+        tokens = sums.band(operator.itemgetter(f"{name} map"), every, of="tokens")[0]
         curves[f"{name}-map"] = pd.DataFrame(
             {
                 "left": np.repeat(left, NUM_ROWS),
@@ -254,16 +255,16 @@ def _column_numbers(
         tables = [drawn[f"{name} {table}"] for table in ("bins", "dominant", "questions")]
         return np.column_stack([table[:, place] for table in tables])
 
-    def quantile(drawn: Drawn, share: float) -> Float[np.ndarray, " C"]:
+    def quantile(share: float) -> Interval:
         rows = slice(place * NUM_ROWS, (place + 1) * NUM_ROWS)
-        return log_quantile(drawn[f"{name} map"][:, rows], edges, share)
+        return sums.interval(
+            lambda drawn: log_quantile(drawn[f"{name} map"][:, rows], edges, share),
+            every_S,
+            of="tokens",
+        )
 
     tokens, _, questions = sums.band(counts, every_S, of="tokens")[0].tolist()
-    median = sums.interval(lambda drawn: quantile(drawn, 0.5), every_S, of="tokens")
-    quartiles = [
-        sums.interval(lambda drawn, share=share: quantile(drawn, share), every_S, of="tokens").value
-        for share in (0.25, 0.75)
-    ]
+    lower, median, upper = (quantile(share) for share in (0.25, 0.5, 0.75))
     dominant = sums.interval(
         lambda drawn: quotient(counts(drawn)[:, 1], counts(drawn)[:, 0]), every_S, of="tokens"
     )
@@ -274,11 +275,11 @@ def _column_numbers(
     return {
         "tokens": int(tokens),
         "num_questions": int(questions),
-        "q25": quartiles[0],
+        "q25": lower.value,
         "median": median.value,
         "low": median.low,
         "high": median.high,
-        "q75": quartiles[1],
+        "q75": upper.value,
         "dominant_share": dominant.value,
         "dominant_low": dominant.low,
         "dominant_high": dominant.high,

@@ -212,7 +212,8 @@ class _Tables:
     ) -> Int[np.ndarray, "Q cells"]:
         cell_N = (self._local_N * shape[0] + left_N) * shape[1] + right_N
         size = self._num_questions * shape[0] * shape[1]
-        return np.bincount(cell_N, minlength=size).reshape(self._num_questions, -1)
+        table: np.ndarray = np.bincount(cell_N, minlength=size).reshape(self._num_questions, -1)
+        return table
 
 
 def _bins(
@@ -221,7 +222,8 @@ def _bins(
     """Bin of each value, those beyond an end in the end bin."""
     inside_N = np.clip(value_N, edges[0], edges[-1], dtype=np.float64)
     position_N = np.log(inside_N / edges[0]) / np.log(edges[-1] / edges[0]) * (len(edges) - 1)
-    return np.clip(position_N, 0, len(edges) - 2).astype(np.int64)
+    bin_N: np.ndarray = np.clip(position_N, 0, len(edges) - 2).astype(np.int64)
+    return bin_N
 
 
 def _position(count: Int[np.ndarray, " codes"], share: float) -> int:

@@ -71,7 +71,8 @@ def partial_correlation(correlation: Float[np.ndarray, "M M R"]) -> Float[np.nda
         free = np.where(free > _SINGULAR, free, np.nan)
         rest = correlation[:-1, :-1] - given[:, None] * given[None]
         correlation = rest / np.sqrt(free[:, None] * free[None])
-    return correlation[0, 1]
+    found_R: np.ndarray = correlation[0, 1]
+    return found_R
 
 
 def value_codes(value_N: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
@@ -98,9 +99,12 @@ def rank_classes(count: Int[np.ndarray, " codes"], num_classes: int) -> Int[np.n
     """
     occupied = count > 0
     if occupied.sum() <= num_classes:
-        return np.cumsum(occupied) - occupied
+        own: np.ndarray = np.cumsum(occupied) - occupied
+        return own
     below = np.cumsum(count) - count / 2
-    return np.minimum(below * num_classes / count.sum(), num_classes - 1).astype(np.int64)
+    share = below / count.sum()
+    classes: np.ndarray = np.minimum(share * num_classes, num_classes - 1).astype(np.int64)
+    return classes
 
 
 def pooled_correlations(

@@ -37,6 +37,12 @@ _CHANGES: _Looks = {
     "entropy_change": ("entropy (nats)", {"color": PURPLE, "marker": "P", "linestyle": "--"}),
     "balance_change": ("balance of THR", {"color": BLACK, "marker": "X", "linestyle": (0, (1, 1))}),
 }
+_LEGEND: dict[str, Any] = {
+    "frameon": True,
+    "framealpha": 0.85,
+    "edgecolor": "none",
+    "borderaxespad": 0.2,
+}
 _CHARACTER = 0.065  # inches of a tick label's character
 
 
@@ -62,10 +68,8 @@ def plot_drift(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         right.set_ylabel("change")
         low, high = right.get_ylim()
         right.set_ylim(low - 0.55 * (high - low), high)  # room for the legend below every whisker
-        for axes, place in ((left, "best"), (right, "lower left")):
-            axes.legend(
-                loc=place, frameon=True, framealpha=0.85, edgecolor="none", borderaxespad=0.2
-            )
+        left.legend(loc="best", **_LEGEND)
+        right.legend(loc="lower left", **_LEGEND)
     return figure
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -25,7 +27,7 @@ _PANELS = (
     ("a", "entropy", "token entropy", "entropy of the policy (nats)"),
     ("b", "one_minus_p", "token probability", "$1 - p$(token)"),
 )
-_QUARTILES = {"color": VERMILION, "linewidth": 0.7, "linestyle": (0, (3, 1.5))}
+_QUARTILES: dict[str, Any] = {"color": VERMILION, "linewidth": 0.7, "linestyle": (0, (3, 1.5))}
 
 
 def plot_entropy(analysis: Analysis, *, venue: str = "neurips") -> Figure:
@@ -38,17 +40,17 @@ def plot_entropy(analysis: Analysis, *, venue: str = "neurips") -> Figure:
     if analysis.empty_reason is not None:
         return plot_notice(analysis, venue=venue)
     tokens = [analysis.curves[f"{name}-map"]["tokens"].max() for _, name, *_ in _PANELS]
-    norm = LogNorm(1, max(*tokens, 10))
+    largest = float(max(*tokens, 10))
     with paper_style():
         figure, panels = panel_row(venue_width(venue), 2, height=2.1)
         for axes, (letter, name, title, label) in zip(panels, _PANELS, strict=True):
             label_panel(axes, letter, title)
-            mesh = _draw_map(axes, analysis, name, norm)
+            mesh = _draw_map(axes, analysis, name, LogNorm(1, largest))
             _draw_medians(axes, analysis, name)
             axes.set(xlabel=label, ylabel=r"$|\mathrm{THR}|\,/\,\tau$")
         bar = figure.colorbar(mesh, ax=panels, pad=0.02, aspect=30)
         # a tick beyond the scale would hang below or above the bar
-        bar.set_ticks([10.0**power for power in range(int(np.log10(norm.vmax)) + 1)])
+        bar.set_ticks([10.0**power for power in range(int(np.log10(largest)) + 1)])
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.set_label("tokens")
         bar.outline.set_visible(False)
