@@ -64,9 +64,9 @@ def thr_against_entropy(
     |THR| counts in units of its group's tau, so groups of tau <= 0 are left out. Correlations
     within completions are exact. Pooled ones rank tokens in 24 classes of equal mass (mean ranks,
     formed anew in every resample): on the lab's trace that is within 0.002 of exact ranks, and
-    within 0.005 for the partial one; areas of a single score use 256 (within 0.0002). The regression (logistic, on
-    entropy, 1 - p and relative position; out-of-fold, folds by question) is fitted to whole
-    completions of at most 200,000 tokens.
+    within 0.005 for the partial one; areas of a single score use 256 (within 0.0002).
+    The regression (logistic, on entropy, 1 - p and relative position; out-of-fold, folds by
+    question) is fitted to whole completions of at most 200,000 tokens.
 
     Args:
         run: the trace.
