@@ -80,7 +80,7 @@ class _Axis:
         self, splits: Mapping[str, Bool[np.ndarray, " S"]], sums: ResampledSums
     ) -> pd.DataFrame:
         """A row per split and bin with tokens."""
-        bins, tables = self.sums.bins, []
+        bins, tables = self.sums.bins, list[pd.DataFrame]()
         for split, some_S in splits.items():
             measured = {
                 name: self.sums.ratios(sums, column, "count", some_S)

@@ -46,7 +46,7 @@ def plot_balance(analysis: Analysis, *, venue: str = "neurips") -> Figure:
                 left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True
             )
         )
-        figure.legend(
+        legend = figure.legend(
             handles,
             labels,
             loc="outside lower center",
@@ -54,6 +54,8 @@ def plot_balance(analysis: Analysis, *, venue: str = "neurips") -> Figure:
             borderaxespad=0.2,
             columnspacing=1.2,
         )
+        for handle in filter(None, legend.legend_handles):
+            handle.set_alpha(1)  # the dots of many questions are faint
     return figure
 
 
