@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
-from thr_probe.figures.rows import row_look
+from thr_probe.figures.rows import fitting, legend_columns, row_look
 from thr_probe.figures.style import (
     BLACK,
     LIGHT_GREY,
@@ -24,6 +25,7 @@ from thr_probe.figures.style import (
 _AXES = {"points": "percentage points", "percent": "% of the baseline"}
 _LINE = 0.17  # inches for a quantity of one run
 _MORE = 0.09  # and for each further run
+_LABELS = 1.2  # inches beside a panel: names of quantities and the letter
 _SIGNIFICANT = 0.05
 
 
@@ -41,14 +43,15 @@ def plot_compare(analysis: Analysis, *, venue: str = "neurips") -> Figure:
     panels = [name for name in _AXES if (forest["panel"] == name).any()]
     width = venue_width(venue)
     with paper_style():
-        figure, axes = _panels(forest, panels, len(runs), width)
+        figure, axes = _panels(forest, panels, runs, width)
         for letter, name, panel in zip("ab", panels, axes, strict=False):
             part = forest[forest["panel"] == name]
             _draw(panel, part, runs)
             panel.set_xlabel(_AXES[name])
-            title = (
-                f"{runs[0] if len(runs) == 1 else ''} minus {analysis.facts['baseline']}".strip()
-            )
+            room = width / (1 if width < 4 else len(panels)) - _LABELS
+            minus = f"minus {analysis.facts['baseline']}"
+            one = [f"{runs[0]} {minus}"] if len(runs) == 1 else []
+            title = fitting(room, *one, minus, "minus the baseline")
             if len(panels) > 1:
                 label_panel(panel, letter, title)
             else:
@@ -58,17 +61,19 @@ def plot_compare(analysis: Analysis, *, venue: str = "neurips") -> Figure:
                 axes[0].plot([], [], label=run, **row_look(index + 1) | {"linestyle": "-"})[0]
                 for index, run in enumerate(runs)
             ]
-            figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 3))
+            figure.legend(
+                handles=handles, loc="outside lower center", ncols=legend_columns(width, runs)
+            )
     return figure
 
 
 def _panels(
-    forest: pd.DataFrame, panels: Sequence[str], num_runs: int, width: float
+    forest: pd.DataFrame, panels: Sequence[str], runs: Sequence[str], width: float
 ) -> tuple[Figure, list[Axes]]:
     """Side by side where there is room, else one above the other, as high as their lines need."""
     lines = [forest.loc[forest["panel"] == name, "metric"].nunique() for name in panels]
-    each = _LINE + _MORE * (num_runs - 1)
-    legend = 0.2 * (1 + (num_runs - 1) // 3) if num_runs > 1 else 0.0
+    each = _LINE + _MORE * (len(runs) - 1)
+    legend = 0.2 * math.ceil(len(runs) / legend_columns(width, runs)) if len(runs) > 1 else 0.0
     if width >= 4 or len(panels) == 1:
         figure = new_figure(width, 0.75 + each * max(lines) + legend)
         return figure, list(figure.subplots(1, len(panels), squeeze=False)[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -83,10 +82,17 @@ def _draw_split(axes: Axes, part: pd.DataFrame, dodge: float, style: dict[str, A
     axes.plot(k, part["value"], label=part["split"].iloc[0], clip_on=False, **style)
 
 
-def k_axis(axes: Axes, ks: list[int]) -> None:
-    """K on a log2 axis, labelled where there is room."""
+def k_axis(axes: Axes, ks: list[int], *, gap: float = 0.08) -> None:
+    """K on a log2 axis, labelled where there is room.
+
+    Args:
+        axes: whose horizontal axis it is.
+        ks: every value, ascending.
+        gap: least distance of two labels, as a share of the axis.
+    """
     axes.set_xscale("log", base=2)
-    axes.set_xticks(_ticks(ks), labels=[str(k) for k in _ticks(ks)])
+    ticks = _ticks(ks, gap)
+    axes.set_xticks(ticks, labels=[str(k) for k in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("$k$ (completions drawn)")
 
@@ -99,8 +105,11 @@ def _label(axes: Axes, ks: list[int]) -> None:
     axes.set_ylabel("Pass@$k$")
 
 
-def _ticks(ks: list[int]) -> list[int]:
-    """The ks whose labels do not run into the next one's on the log axis; the last always."""
+def _ticks(ks: list[int], gap: float) -> list[int]:
+    """The last k, and before it those whose labels do not run into the next one's."""
     reach = math.log2(ks[-1] / ks[0]) or 1.0
-    kept = [k for k, following in pairwise(ks) if math.log2(following / k) > 0.08 * reach]
-    return [*kept, ks[-1]]
+    kept = [ks[-1]]
+    for k in reversed(ks[:-1]):
+        if math.log2(kept[0] / k) > gap * reach:
+            kept.insert(0, k)
+    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from thr_probe.analysis.result import Analysis
 from thr_probe.figures.notice import plot_notice
 from thr_probe.figures.passk import k_axis
-from thr_probe.figures.rows import draw_whiskers, points_text, row_look
+from thr_probe.figures.rows import draw_whiskers, fitting, legend_columns, points_text, row_look
 from thr_probe.figures.style import (
     BLACK,
     label_panel,
@@ -28,6 +29,7 @@ Grid = np.ndarray[tuple[int, int], np.dtype[np.object_]]
 
 _NARROWEST = 1.3  # inches: a panel with its labels
 _LEGEND_LINE = 0.17
+_LABELS = 0.55  # inches beside a panel
 
 
 def plot_pass_at_k_runs(analysis: Analysis, *, venue: str = "neurips") -> Figure:
@@ -45,7 +47,11 @@ def plot_pass_at_k_runs(analysis: Analysis, *, venue: str = "neurips") -> Figure
     values, differences = analysis.curves["values"], analysis.curves["differences"]
     rows, splits = list(dict.fromkeys(values["row"])), list(dict.fromkeys(values["split"]))
     with paper_style():
-        figure, grid = _grid(venue_width(venue), len(splits), len(rows))
+        width = venue_width(venue)
+        figure, grid = _grid(width, len(splits), rows)
+        room = width / grid.shape[1] - _LABELS
+        longest = len(str(values["k"].max()))
+        gap = max(0.08, (0.05 + 0.07 * longest) / room)
         is_across = grid.shape[0] == len(splits) > 1 or grid.shape == (1, 2)
         for index, split in enumerate(splits):
             panels = grid[index, :] if is_across else grid[:, index]
@@ -56,27 +62,34 @@ def plot_pass_at_k_runs(analysis: Analysis, *, venue: str = "neurips") -> Figure
             if len(panels) > 1:
                 _draw_bands(panels[1], differences[differences["split"] == split], rows)
             for axes in panels:
-                k_axis(axes, sorted({int(k) for k in part["k"]}))
+                k_axis(axes, sorted({int(k) for k in part["k"]}), gap=gap)
                 axes.set_xlabel("")
-        _label(grid, str(analysis.facts["versus"]), is_across=is_across)
+        versus = f"minus {analysis.facts['versus']}"
+        _label(grid, fitting(room, versus, "minus the first"), is_across=is_across)
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(rows), 3))
+        columns = legend_columns(width, rows)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 
-def _grid(width: float, num_splits: int, num_rows: int) -> tuple[Figure, Grid]:
+def _grid(width: float, num_splits: int, rows: Sequence[str]) -> tuple[Figure, Grid]:
     """Panels of values and of differences (none for a single run), across the sets or down."""
-    legend = _LEGEND_LINE * (1 + (num_rows - 1) // 3)
-    kinds = 2 if num_rows > 1 else 1
+    legend = _LEGEND_LINE * math.ceil(len(rows) / legend_columns(width, rows))
+    kinds = 2 if len(rows) > 1 else 1
     fits = width / num_splits >= _NARROWEST
     if (num_splits > 1 and fits) or (num_splits == 1 and (width < 4 or kinds == 1)):
         figure = new_figure(width, 1.7 * kinds + legend)
         return figure, figure.subplots(kinds, num_splits, squeeze=False)
-    figure = new_figure(width, (2.1 if num_splits == 1 else 1.5) * num_splits + legend)
+    figure = new_figure(width, _row_height(num_splits) * num_splits + legend)
     return figure, figure.subplots(num_splits, kinds, squeeze=False)
 
 
-def _label(grid: Grid, versus: str, *, is_across: bool) -> None:
+def _row_height(num_splits: int) -> float:
+    """Inches; seven rows still fit a page."""
+    return 2.1 if num_splits == 1 else 1.5 if num_splits <= 4 else 1.15
+
+
+def _label(grid: Grid, minus: str, *, is_across: bool) -> None:
     """Names of the axes, once where they are shared."""
     for axes in grid[-1, :]:
         axes.set_xlabel("$k$")
@@ -85,9 +98,9 @@ def _label(grid: Grid, versus: str, *, is_across: bool) -> None:
             panels[0].set_ylabel("Pass@$k$")
             for axes in panels[1:]:
                 axes.set_ylabel("points")
-                axes.set_title(f"minus {versus}", loc="left", fontsize=8)
+                axes.set_title(minus, loc="left", fontsize=8)
         return
-    for axes, name in zip(grid[:, 0], ("Pass@$k$", f"points minus {versus}"), strict=False):
+    for axes, name in zip(grid[:, 0], ("Pass@$k$", f"points {minus}"), strict=False):
         axes.set_ylabel(name)
 
 

@@ -116,6 +116,22 @@ def row_look(index: int) -> dict[str, Any]:
     return _LOOKS[index % len(_LOOKS)]
 
 
+def legend_columns(width: float, names: Sequence[str]) -> int:
+    """How many names of a legend stand side by side, at most three.
+
+    Args:
+        width: of the figure, in inches.
+        names: the entries.
+    """
+    widest = 0.5 + 0.062 * max(map(len, names))  # the line before it, and 7 pt characters
+    return max(1, min(3, len(names), int(width / widest)))
+
+
+def fitting(inches: float, *texts: str) -> str:
+    """The first text that fits into some inches at 8 pt, else the last."""
+    return next((text for text in texts if 0.072 * len(text) <= inches), texts[-1])
+
+
 def draw_whiskers(axes: Axes, table: pd.DataFrame, rows: Sequence[str]) -> None:
     """Lines over K with their intervals.
 
