@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from thr_probe.core.stats import Interval
+from thr_probe.report.page import TITLES
 from thr_probe.report.summary import findings
 from thr_probe.report.wording import apart, beside
 from thr_probe.report.written import Written
@@ -131,10 +133,86 @@ def test_pass_at_k_tells_first_and_last_k():
     )
 
 
+BALANCE = {
+    "exploitation outweighs exploration": (0.3, 0.2, 0.4),
+    "exploration outweighs exploitation": (-0.3, -0.4, -0.2),
+    "neither can be told to outweigh the other": (0.1, -0.1, 0.3),
+}
+
+
+@pytest.mark.parametrize("words", BALANCE)
+def test_the_balance_is_held_against_zero(words):
+    text = told(written("balance", {"balance": BALANCE[words]}))
+    assert words in text
+    assert f"{BALANCE[words][0]:.3f}".replace("-", "−") in text
+
+
+@pytest.mark.parametrize(
+    ("partial", "words"),
+    [
+        ((0.1, 0.05, 0.15), "entropy goes with |THR| beyond them"),
+        ((-0.1, -0.15, -0.05), "beyond them it goes against |THR|"),
+        ((0.1, -0.05, 0.15), "beyond them no relation can be told"),
+    ],
+)
+def test_entropy_is_judged_beyond_the_probability(partial, words):
+    rows = {"spearman_entropy": (0.88, 0.87, 0.89), "partial_entropy": partial}
+    text = told(written("entropy", rows))
+    assert "rank correlation of 0.880 [0.870, 0.890]" in text
+    assert words in text
+
+
+def test_position_split_advantage_and_retention_have_their_numbers():
+    rows = {
+        "magnitude_first_tenth": (2.01, 1.64, 2.45),
+        "magnitude_last_tenth": (0.0842, 0.053, 0.119),
+    }
+    text = told(written("position", rows))
+    assert "2.01 [1.64, 2.45] in the first tenth" in text
+    assert text.endswith("0.0842 [0.0530, 0.1190] in the last: larger early.")
+    rows = {"cross_token_share": (0.81, 0.79, 0.83), "self_share": (0.19, 0.17, 0.21)}
+    text = told(written("split", rows))
+    assert "81.0 % [79.0, 83.0] is between different tokens and 19.0 % [17.0, 21.0]" in text
+    rows = {("influence_captured", "all, tau > 0"): (0.99, 0.98, 1.0)}
+    assert "groups of positive τ hold 99.0 % [98.0, 100.0]" in told(written("advantage", rows))
+    rows = {
+        "retained_q10": (0.2, 0.1, 0.3),
+        "retained_median": (0.4, 0.3, 0.5),
+        "retained_q90": (0.9, 0.8, 1.0),
+    }
+    text = told(written("retention", rows))
+    assert "has the median 40.0 % [30.0, 50.0]" in text
+    assert "90.0 % [80.0, 100.0] or more" in text
+
+
+def test_bad_data_come_first_and_are_warnings(tmp_path):
+    (tmp_path / "health-checks.csv").write_text(
+        "check,unit,value,verdict,rule\n"
+        'truncated,share of completions,0.31,bad,"ok up to 5 %, look up to 20 %, else bad"\n'
+        "aborted,share of completions,0.0,ok,ok up to 0 %\n"
+    )
+    health = replace(written("health", {}), folder=tmp_path)
+    balance = written("balance", {"balance": (0.3, 0.2, 0.4)})
+    first, second = findings({"balance": balance, "health": health})
+    assert first.is_warning
+    assert " ".join(first.text.split()) == (
+        "Bad data: truncated, 31.0 % of completions (ok up to 5 %, look up to 20 %, else bad)."
+    )
+    assert (second.analysis, second.is_warning) == ("balance", False)
+
+
+def test_a_comparison_tells_its_gains_and_warnings():
+    compare = written("compare", {}, gains=["Of 6 questions, b solves 2."], warnings=["few data"])
+    assert [(one.text, one.is_warning) for one in findings({"compare": compare})] == [
+        ("Few data.", True),
+        ("Of 6 questions, b solves 2.", False),
+    ]
+
+
 def test_there_is_no_sentence_without_data():
     nothing = {("mean_overlap", "all"): (None, None, None), ("mean_chance", "all"): (0.2, 0.1, 0.3)}
     assert told(written("overlap", nothing)) == ""
-    for name in ("density", "overlap", "retention", "passk", "reflection", "curves"):
+    for name in set(TITLES) - {"health"}:
         assert told(written(name, {})) == ""
     assert findings({}) == []
 

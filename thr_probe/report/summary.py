@@ -115,7 +115,7 @@ def _balance(balance: Written) -> Iterator[str]:
                 "exploration outweighs exploitation",
                 "neither can be told to outweigh the other",
             ),
-            beside(found, 0),
+            beside(found, 0.0),
             found,
         )
         yield f"The sum of THR over the sum of |THR| is {number(found)}: {told}."
@@ -133,7 +133,7 @@ def _entropy(entropy: Written) -> Iterator[str]:
                 "beyond them it goes against |THR|",
                 "beyond them no relation can be told",
             ),
-            beside(partial, 0),
+            beside(partial, 0.0),
             partial,
         )
         text += f"; given the token's probability and position it is {number(partial)}: {told}"
@@ -181,9 +181,9 @@ def _retention(retention: Written) -> Iterator[str]:
     )
     if low and middle and high:
         yield (
-            f"Between questions the share of tokens retained by the threshold varies: its median "
-            f"is {percent(middle)}, and a tenth of the questions each lie below "
-            f"{percent(low)} and above {percent(high)}."
+            "Over the questions, the share of tokens retained by the threshold has the median "
+            f"{percent(middle)}; for a tenth of them it is {percent(low)} or less, for a tenth "
+            f"{percent(high)} or more."
         )
 
 
@@ -252,12 +252,9 @@ def _unhealthy(health: Written) -> Iterator[str]:
     for row in health.rows("checks"):
         if row["verdict"] == "bad":
             value = float(row["value"])
-            shown = (
-                f"{value:.3g} nats"
-                if row["unit"] == "nats"
-                else (f"{100 * value:.1f}\u202f% ({row['unit']})")
-            )
-            yield f"Data health is bad in one respect, {row['check']}: {shown}; {row['rule']}."
+            of = row["unit"].removeprefix("share ")
+            shown = f"{value:.3g} nats" if of == "nats" else f"{100 * value:.1f}\u202f% {of}"
+            yield f"Bad data: {row['check']}, {shown} ({row['rule']})."
 
 
 _WARNINGS: Mapping[str, Sentences] = {"health": _unhealthy, "compare": _compare_warnings}
