@@ -15,6 +15,7 @@ from thr_probe.cli.preview import preview_command
 from thr_probe.cli.report import report_command
 from thr_probe.cli.reproduce import reproduce_command
 from thr_probe.cli.shell import ThrGroup
+from thr_probe.cli.show import show_command
 from thr_probe.cli.tables import table_command
 from thr_probe.cli.theory import theory_command
 from thr_probe.cli.train import train_command
@@ -63,6 +64,7 @@ app.command("verify")(verify_command)
 app.command("train")(train_command)
 app.command("report")(report_command)
 app.command("view")(view_command)
+app.command("show")(show_command)
 app.command("table")(table_command)
 app.command("reproduce")(reproduce_command)
 app.command("doctor")(doctor_command)

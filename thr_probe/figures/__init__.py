@@ -3,6 +3,7 @@
 from thr_probe.figures.advantage import plot_advantage
 from thr_probe.figures.balance import plot_balance
 from thr_probe.figures.classes import plot_classes
+from thr_probe.figures.completions import plot_completions
 from thr_probe.figures.curves import plot_curves
 from thr_probe.figures.density import plot_density
 from thr_probe.figures.drift import plot_drift
@@ -29,6 +30,7 @@ __all__ = [
     "plot_advantage",
     "plot_balance",
     "plot_classes",
+    "plot_completions",
     "plot_curves",
     "plot_density",
     "plot_drift",
