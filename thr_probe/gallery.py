@@ -60,6 +60,7 @@ from thr_probe.figures import (
 )
 from thr_probe.traces import Run
 from thr_probe.traces.metrics import METRICS_NAME
+from thr_probe.traces.schema import COMPLETION_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,13 @@ class Outcome:
     """Why there is nothing to draw, or why it could not be computed; empty otherwise."""
     hint: str = ""
     """What would let it be computed, where that is known."""
+    opted_out: bool = False
+    """Whether it was left out because its columns are stored only where they are asked for."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it should have been computed and was not."""
+        return self.analysis is None and not self.opted_out
 
 
 Draw = Callable[..., tuple[Analysis, Figure]]
@@ -156,6 +164,9 @@ READS_SCORES = frozenset(
     }
 )
 
+OPT_IN: Mapping[str, str] = {"split": "thr_self"}
+"""A column that an analysis needs and that is stored only where it is asked for."""
+
 
 def analyze(
     name: str, run: Run, out: Path, *, venue: str = "neurips", command: str = "", **options: Any
@@ -222,8 +233,8 @@ def analyze_all(
 ) -> list[Outcome]:
     """Every analysis of a run; one whose columns the run lacks is noted and left out.
 
-    Those of several score sets are made where there are two or more, and a training run's own
-    analyses come last.
+    Where the column is opt-in, that is no failure (`Outcome.opted_out`). Those of several score
+    sets are made where there are two or more, and a training run's own analyses come last.
 
     Args:
         run: the run.
@@ -242,7 +253,10 @@ def analyze_all(
         own = options if name in READS_SCORES else {}
         return analyze(name, run, out, seed=seed, **kept, **own)[0]
 
-    outcomes = [outcome_of(name, of_rollouts, out) for name in ANALYSES]
+    score_id = options.get("score_id")
+    outcomes = [
+        _opted_out(name, run, score_id) or outcome_of(name, of_rollouts, out) for name in ANALYSES
+    ]
     if len(run.score_ids) > 1:
         whole = {name: value for name, value in options.items() if name != "score_id"}
 
@@ -257,6 +271,23 @@ def analyze_all(
 
         outcomes += [outcome_of(name, of_training, out) for name in TRAINING_ANALYSES]
     return outcomes
+
+
+def _opted_out(name: str, run: Run, score_id: str | None) -> Outcome | None:
+    column = OPT_IN.get(name)
+    if column is None or not run.score_ids:
+        return None
+    parts = run.score_parts[run.resolve_score_id(score_id)]
+    if any(column in part.columns for part in parts):
+        return None
+    return Outcome(
+        name=name,
+        analysis=None,
+        figure=None,
+        note=f"left out: column {column} is not stored",
+        hint=f"to get it: {COMPLETION_COLUMNS[column].source}",
+        opted_out=True,
+    )
 
 
 def outcome_of(name: str, compute: Callable[[str], Analysis], out: Path) -> Outcome:

@@ -256,7 +256,7 @@ def all_command(
         format,
     )
     stderr().print(f"tables, figures and captions are in {folder}")
-    failed = [outcome.name for outcome in outcomes if outcome.figure is None]
+    failed = [outcome.name for outcome in outcomes if outcome.failed]
     if failed:
         raise IncompleteError(f"not computed: {', '.join(failed)}", "the notes above say why")
 
