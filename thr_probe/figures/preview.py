@@ -66,7 +66,7 @@ def _draw_drift(axes: Axes, analysis: Analysis) -> None:
             edgecolor=colour if steers else GREY,
             linewidth=0,
         )
-    axes.plot(p, drift, color=BLACK)
+    axes.plot(p, drift, color=BLACK, label=None if steers else str(analysis.facts["method"]))
     axes.axhline(0, color=LIGHT_GREY, linewidth=0.7, zorder=0)
     axes.axhline(analysis.value("plain_drift").value, color=GREY, linestyle=":", label="plain GRPO")
     if steers:
@@ -74,7 +74,8 @@ def _draw_drift(axes: Axes, analysis: Analysis) -> None:
     axes.set(xlim=(-1, 1), xlabel="p" if steers else "p (not used)", ylabel="drift (THR)")
     axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.legend(loc="upper left" if drift[-1] >= drift[0] else "best", handlelength=1.4)
+    # with a slope the upper left is free; without one both lines lie flat, at most one in the middle
+    axes.legend(loc="upper left" if drift[-1] > drift[0] else "center left", handlelength=1.4)
     axes.margins(y=0.12)
 
 
