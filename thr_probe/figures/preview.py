@@ -74,7 +74,7 @@ def _draw_drift(axes: Axes, analysis: Analysis) -> None:
     axes.set(xlim=(-1, 1), xlabel="p" if steers else "p (not used)", ylabel="drift (THR)")
     axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    # with a slope the upper left is free; without one both lines lie flat, at most one in the middle
+    # with a slope the upper left is free; without one both lines lie flat
     axes.legend(loc="upper left" if drift[-1] > drift[0] else "center left", handlelength=1.4)
     axes.margins(y=0.12)
 
