@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 
 from thr_probe import gallery
 from thr_probe.cli import app
+from thr_probe.cli.report import report_command
+from thr_probe.report.build import ReportOptions
 
 COMPLETIONS = [{"correct": True}, {"correct": False}]
 GROUPS = [{"prompt_id": f"q{index}", "completions": COMPLETIONS} for index in range(3)]
@@ -86,3 +90,10 @@ def test_a_path_that_is_no_run_is_a_sentence(tmp_path: Path):
     result = run(tmp_path, "-o", tmp_path / "page.html")
     assert result.exit_code == 3
     assert "error:" in result.stderr
+
+
+def test_the_shell_has_the_defaults_of_the_options():
+    defaults = inspect.signature(report_command).parameters
+    for field in fields(ReportOptions):
+        if field.name != "command":
+            assert defaults[field.name].default == field.default

@@ -98,6 +98,13 @@ def test_a_table_opens_and_its_file_is_saved_whole(visit, lab_report):
     assert saved == (lab_report / "files" / "overlap.csv").read_bytes()
 
 
+def test_the_tokens_are_there_and_coloured(visit):
+    viewer = visit.page.locator("#tokens")
+    viewer.scroll_into_view_if_needed()
+    assert "Colour by" in viewer.inner_text()
+    assert visit.messages == []
+
+
 def _luminance(browser: Any, path: Path, scheme: str) -> float:
     opened = Visit(browser, path, color_scheme=scheme)
     text, page = opened.page.evaluate(
