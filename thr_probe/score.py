@@ -210,6 +210,7 @@ def check_tokenizer(run: Run, policy: Policy) -> None:
 
 
 def check_scorable(run: Run) -> None:
+    """Refuses a run that cannot be replayed: unfinished, or without the ids of its tokens."""
     if not run.is_complete:
         raise DataError(
             f"{run.path} is not complete", "finish it first with thr-probe collect --resume"

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from thr_probe.report.pieces import display_pieces, printable, visible
+from thr_probe.report.tokens.pieces import display_pieces, printable, visible
 
 
 def shown(token_bytes):

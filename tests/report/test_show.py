@@ -13,9 +13,9 @@ from rich.console import Console
 from thr_probe.core.advantages import thr_advantages
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures import plot_completions, save_analysis
-from thr_probe.report.show import Look, shown
-from thr_probe.report.show_data import resolve_question, shown_question, token_rows
-from thr_probe.report.show_fig1 import EXCERPT, completions_analysis, pair_of
+from thr_probe.report.tokens.show import Look, shown
+from thr_probe.report.tokens.show_data import resolve_question, shown_question, token_rows
+from thr_probe.report.tokens.show_fig1 import EXCERPT, completions_analysis, pair_of
 from thr_probe.traces import read_run, write_tokens
 
 BYTES = {1: b"so", 2: b" what", 3: b"\xe2\x82", 4: b"\xac", 5: b"\x1b[31m", 6: b"\n", 7: b"$x$"}

@@ -22,8 +22,6 @@ from thr_probe.errors import DataError, UsageError
 from thr_probe.evaluate.plan import Measure
 from thr_probe.evaluate.sets import BENCHMARKS
 from thr_probe.evaluate.table import count_run, measure_rows
-from thr_probe.report.table_files import write_table
-from thr_probe.report.table_record import DOWN, UP, Cell, Table, TableRow, ranked
 from thr_probe.report.tables import (
     TABLES,
     paper_table,
@@ -34,6 +32,8 @@ from thr_probe.report.tables import (
     table_markdown,
     table_rows,
 )
+from thr_probe.report.tables.files import write_table
+from thr_probe.report.tables.record import DOWN, UP, Cell, Table, TableRow, ranked
 from thr_probe.traces import read_run
 
 AIME, AMC = "aime24", "amc23"

@@ -18,10 +18,10 @@ import thr_probe.report
 from thr_probe.cli import app
 from thr_probe.cli.view import view_command
 from thr_probe.errors import DataError, UsageError
-from thr_probe.report.pieces import display_pieces
-from thr_probe.report.viewer import MAX_TOKENS, csp_hash, view_page, viewer_fragment
-from thr_probe.report.viewer_data import viewer_data
-from thr_probe.report.viewer_payload import PLANES, TAU_FACTORS, decimals, payload, short_thr
+from thr_probe.report.tokens.pieces import display_pieces
+from thr_probe.report.tokens.viewer import MAX_TOKENS, csp_hash, view_page, viewer_fragment
+from thr_probe.report.tokens.viewer_data import viewer_data
+from thr_probe.report.tokens.viewer_payload import PLANES, TAU_FACTORS, decimals, payload, short_thr
 from thr_probe.traces import read_run, write_tokens
 
 STATIC = Path(thr_probe.report.__file__).parent / "static"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thr_probe.analysis.token_classes import read_scheme
-from thr_probe.report.viewer import view_page
+from thr_probe.report.tokens.viewer import view_page
 from thr_probe.traces import read_run, write_tokens
 
 HOSTILE = "</script><script>document.title='acted'</script><img src=x onerror=alert(1)>"

@@ -14,8 +14,8 @@ from thr_probe.cli.shell import command_line, quoted, stderr
 from thr_probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from thr_probe.report.show import Look
-    from thr_probe.report.show_data import ShownQuestion
+    from thr_probe.report.tokens.show import Look
+    from thr_probe.report.tokens.show_data import ShownQuestion
 
 STYLES = ("tokens", "fig1")
 DEFAULT_P = {"tokens": 0.0, "fig1": 0.1}
@@ -61,8 +61,8 @@ def show_command(
     Dominant tokens are bold and underlined. Without colours (NO_COLOR, or not a terminal) marks
     around the tokens say the same. The other formats print the numbers per token.
     """
-    from thr_probe.report.show import Look
-    from thr_probe.report.show_data import check_by, shown_question, token_rows
+    from thr_probe.report.tokens.show import Look
+    from thr_probe.report.tokens.show_data import check_by, shown_question, token_rows
     from thr_probe.traces import read_run
 
     check_by(by)
@@ -96,7 +96,7 @@ def _fig1(
     question: ShownQuestion, rollout: int | None, p: float, out: Path | None, venue: str
 ) -> ShownQuestion:
     """The two completions of Figure 1; with a folder also the figure."""
-    from thr_probe.report.show_fig1 import completions_analysis, pair_of
+    from thr_probe.report.tokens.show_fig1 import completions_analysis, pair_of
 
     pair = pair_of(question, rollout)
     analysis = completions_analysis(pair, p)
@@ -112,7 +112,7 @@ def _fig1(
 def _print(question: ShownQuestion, look: Look) -> None:
     from dataclasses import replace
 
-    from thr_probe.report.show import shown
+    from thr_probe.report.tokens.show import shown
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

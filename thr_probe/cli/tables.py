@@ -13,7 +13,7 @@ from thr_probe.cli.shell import stderr
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from thr_probe.report.table_record import Cell, Table
+    from thr_probe.report.tables.record import Cell, Table
 
 SourcesArgument = Annotated[
     list[str],
@@ -68,7 +68,6 @@ def table_command(
 
     Example: thr-probe table passk GRPO=evals/grpo "THR (p = -0.1)=evals/thr" --format latex
     """
-    from thr_probe.report.table_files import write_table
     from thr_probe.report.tables import (
         paper_table,
         table_csv,
@@ -76,6 +75,7 @@ def table_command(
         table_latex,
         table_markdown,
     )
+    from thr_probe.report.tables.files import write_table
 
     table = paper_table(name, sources, versus=versus, paper=paper)
     texts = {
@@ -98,7 +98,7 @@ def _print_human(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from thr_probe.report.table_text import LineKind, table_lines
+    from thr_probe.report.tables.text import LineKind, table_lines
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
@@ -121,7 +121,7 @@ def _print_human(table: Table) -> None:
 def _shown(cell: Cell | None, digits: int) -> Text:
     from rich.text import Text
 
-    from thr_probe.report.table_text import NONE, bounds_text, dagger, number_text
+    from thr_probe.report.tables.text import NONE, bounds_text, dagger, number_text
 
     if cell is None:
         return Text(NONE)

@@ -103,7 +103,7 @@ def _print(found: Audit, style: Format, num_examples: int) -> None:
 
 def _safe(row: Mapping[object, object]) -> dict[str, object]:
     """A model's text for the terminal: nothing in it acts."""
-    from thr_probe.report.pieces import printable, visible
+    from thr_probe.report.tokens.pieces import printable, visible
 
     kept = {"direction", "kind", "prompt_id", "rollout_id", "gold", "first", "second"}
     return {

@@ -30,7 +30,7 @@ def view_command(
     ] = False,
 ) -> None:
     """Every token of the completions, coloured by THR: one HTML page that needs no network."""
-    from thr_probe.report.viewer import view_page
+    from thr_probe.report.tokens.viewer import view_page
     from thr_probe.traces import read_run
 
     opened = read_run(run)

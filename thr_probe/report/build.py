@@ -31,9 +31,9 @@ from thr_probe.report.page import (
     title_of,
 )
 from thr_probe.report.summary import findings
-from thr_probe.report.table_latex import table_latex
 from thr_probe.report.tables import paper_tables
-from thr_probe.report.viewer import MAX_TOKENS, viewer_fragment
+from thr_probe.report.tables.latex import table_latex
+from thr_probe.report.tokens.viewer import MAX_TOKENS, viewer_fragment
 from thr_probe.report.written import Written, read_written
 from thr_probe.traces import Run, read_run
 from thr_probe.traces.atomic import write_atomically

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from thr_probe.report.csv_view import data_uri
-from thr_probe.report.table_latex import table_latex
-from thr_probe.report.table_record import Cell, Table
-from thr_probe.report.table_text import (
+from thr_probe.report.tables.latex import table_latex
+from thr_probe.report.tables.record import Cell, Table
+from thr_probe.report.tables.text import (
     NONE,
     LineKind,
     bounds_text,

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from rich.style import Style
 from rich.text import Text
 
-from thr_probe.report.pieces import Piece, printable, visible
-from thr_probe.report.show_data import ShownCompletion, ShownQuestion
+from thr_probe.report.tokens.pieces import Piece, printable, visible
+from thr_probe.report.tokens.show_data import ShownCompletion, ShownQuestion
 
 _POSITIVE = ((222, 236, 246), (158, 202, 233), (86, 160, 211), (0, 114, 178))
 _NEGATIVE = ((252, 233, 220), (246, 196, 160), (232, 142, 84), (213, 94, 0))

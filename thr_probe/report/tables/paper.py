@@ -7,28 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.report.table_latex import table_latex
-from thr_probe.report.table_published import beside_published
-from thr_probe.report.table_questions import greedy_table, passk_table
-from thr_probe.report.table_record import Cell, Table, TableRow
-from thr_probe.report.table_shares import reflection_table, retention_table
-from thr_probe.report.table_sources import TableSource, baseline_of, read_table_sources
-from thr_probe.report.table_text import table_csv, table_json, table_markdown, table_rows
-from thr_probe.report.table_timing import timing_table
-
-__all__ = [
-    "TABLES",
-    "Cell",
-    "Table",
-    "TableRow",
-    "paper_table",
-    "paper_tables",
-    "table_csv",
-    "table_json",
-    "table_latex",
-    "table_markdown",
-    "table_rows",
-]
+from thr_probe.report.tables.published import beside_published
+from thr_probe.report.tables.questions import greedy_table, passk_table
+from thr_probe.report.tables.record import Table
+from thr_probe.report.tables.shares import reflection_table, retention_table
+from thr_probe.report.tables.sources import TableSource, baseline_of, read_table_sources
+from thr_probe.report.tables.timing import timing_table
 
 TABLES: Mapping[str, Callable[[Sequence[TableSource], TableSource], Table]] = {
     "greedy": greedy_table,

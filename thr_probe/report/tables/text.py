@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from thr_probe.report.table_record import DAGGER, Cell, Table, TableRow
+from thr_probe.report.tables.record import DAGGER, Cell, Table, TableRow
 
 NONE = "-"
 

@@ -13,8 +13,8 @@ from thr_probe.report.published import (
     check_model,
     read_published,
 )
-from thr_probe.report.table_questions import TITLES
-from thr_probe.report.table_record import DAGGER, Cell, Table, TableRow
+from thr_probe.report.tables.questions import TITLES
+from thr_probe.report.tables.record import DAGGER, Cell, Table, TableRow
 
 _NAMES = {"ratio": "#Reflection / #Token", "retained": "Avg. ratio retained"}
 _ORDER = ("aime25", "aime24", "amc23", "hard", "math500", "minerva", "olympiadbench", "standard")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from thr_probe.analysis.result import latex_escape
-from thr_probe.report.table_record import DAGGER, DOWN, UP, Cell, Table
-from thr_probe.report.table_text import (
+from thr_probe.report.tables.record import DAGGER, DOWN, UP, Cell, Table
+from thr_probe.report.tables.text import (
     Line,
     LineKind,
     bounds_text,

@@ -9,9 +9,9 @@ import pandas as pd
 
 from thr_probe.analysis.result import Analysis, counted, empty_analysis, latex_escape, summary_table
 from thr_probe.errors import UsageError
-from thr_probe.report.pieces import visible
-from thr_probe.report.show import strongest
-from thr_probe.report.show_data import ShownCompletion, ShownQuestion
+from thr_probe.report.tokens.pieces import visible
+from thr_probe.report.tokens.show import strongest
+from thr_probe.report.tokens.show_data import ShownCompletion, ShownQuestion
 
 NAME = "completions"
 EXCERPT = 360

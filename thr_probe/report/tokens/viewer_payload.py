@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from thr_probe.analysis.token_classes import read_scheme
 from thr_probe.errors import DataError
-from thr_probe.report.pieces import display_pieces, printable
-from thr_probe.report.viewer_data import ViewedGroup, ViewerData
+from thr_probe.report.tokens.pieces import display_pieces, printable
+from thr_probe.report.tokens.viewer_data import ViewedGroup, ViewerData
 from thr_probe.traces import Run
 
 INDEX = "tv-index"

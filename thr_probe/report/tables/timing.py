@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from thr_probe.analysis.timing import MODULES, TOTAL, module_timing
 from thr_probe.analysis.training_runs import run_names
 from thr_probe.errors import DataError
-from thr_probe.report.table_record import Cell, Table, TableRow
-from thr_probe.report.table_sources import TableSource
+from thr_probe.report.tables.record import Cell, Table, TableRow
+from thr_probe.report.tables.sources import TableSource
 
 
 def timing_table(sources: Sequence[TableSource], _baseline: TableSource) -> Table:

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from thr_probe import __version__
 from thr_probe.analysis.result import counted
-from thr_probe.report.viewer_data import ViewerData, viewer_data
-from thr_probe.report.viewer_payload import payload
+from thr_probe.report.tokens.viewer_data import ViewerData, viewer_data
+from thr_probe.report.tokens.viewer_payload import payload
 from thr_probe.traces import Run
 from thr_probe.traces.atomic import make_folder, write_text
 

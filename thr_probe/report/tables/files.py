@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from thr_probe.errors import UsageError
-from thr_probe.report.table_latex import table_latex
-from thr_probe.report.table_record import Table
-from thr_probe.report.table_text import table_csv, table_json, table_markdown
+from thr_probe.report.tables.latex import table_latex
+from thr_probe.report.tables.record import Table
+from thr_probe.report.tables.text import table_csv, table_json, table_markdown
 from thr_probe.traces.atomic import make_folder, write_text
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {

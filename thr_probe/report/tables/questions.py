@@ -14,9 +14,9 @@ from thr_probe.core.stats import Interval
 from thr_probe.errors import DataError
 from thr_probe.evaluate.sets import BENCHMARKS, HARD, STANDARD, set_name
 from thr_probe.evaluate.table import AVERAGE, mean_over_sets
-from thr_probe.report.table_notes import compared_note, legend
-from thr_probe.report.table_record import NOTHING, Cell, Table, TableRow, ranked
-from thr_probe.report.table_sources import TableSource, check_filled, runs_of
+from thr_probe.report.tables.notes import compared_note, legend
+from thr_probe.report.tables.record import NOTHING, Cell, Table, TableRow, ranked
+from thr_probe.report.tables.sources import TableSource, check_filled, runs_of
 from thr_probe.traces.reader import Run
 
 TITLES = {

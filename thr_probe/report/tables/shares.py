@@ -16,10 +16,10 @@ from thr_probe.analysis.word_counts import count_words, unique_words
 from thr_probe.core.stats import Interval, bootstrap_difference, bootstrap_ratio, question_weights
 from thr_probe.errors import DataError, UsageError
 from thr_probe.evaluate.sets import set_name
-from thr_probe.report.table_notes import compared_note, legend
-from thr_probe.report.table_questions import percent, question_texts, titles
-from thr_probe.report.table_record import NOTHING, Cell, Table, TableRow
-from thr_probe.report.table_sources import TableSource, check_filled, runs_of
+from thr_probe.report.tables.notes import compared_note, legend
+from thr_probe.report.tables.questions import percent, question_texts, titles
+from thr_probe.report.tables.record import NOTHING, Cell, Table, TableRow
+from thr_probe.report.tables.sources import TableSource, check_filled, runs_of
 from thr_probe.traces.reader import Run
 
 RATIO, RETAINED = "ratio", "retained"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.report.pieces import Piece, display_pieces
+from thr_probe.report.tokens.pieces import Piece, display_pieces
 from thr_probe.traces import Run
 
 BY = ("thr", "thr-tau", "entropy", "logprob", "advantage")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from thr_probe.report.table_record import DOWN, UP, TableRow
+from thr_probe.report.tables.record import DOWN, UP, TableRow
 
 
 def legend(rows: Sequence[TableRow], baseline: str, *, within: str = "") -> Iterator[str]:
