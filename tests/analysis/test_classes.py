@@ -127,6 +127,16 @@ def test_runs_without_ids_texts_scores_or_correct_completions_get_a_sentence(tmp
         "no token ids": make_run(tmp_path / "a", none),
         "tokens.parquet is missing": make_run(tmp_path / "b", GROUPS),
         "no scores": make_run(tmp_path / "c", GROUPS, tokens=TOKENS, scored=False),
+        "Every THR of this run is 0": make_run(
+            tmp_path / "z",
+            [
+                {
+                    "tau": 0.0,
+                    "completions": [{"correct": c, "thr": [0.0] * 4} for c in (True, False)],
+                }
+            ],
+            tokens=TOKENS,
+        ),
         "None of the 2 completions": make_run(
             tmp_path / "d", [{"completions": [{"correct": False}] * 2}], tokens=TOKENS
         ),

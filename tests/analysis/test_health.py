@@ -100,6 +100,18 @@ def test_every_check_counts_what_was_counted_by_hand(analysis):
     assert dict(table["value"]) == pytest.approx(shares)
 
 
+def test_the_caption_counts_verdicts_in_grammar(analysis, tmp_path, make_run):
+    number = {word: analysis.facts[f"num_{word}"] for word in ("ok", "look", "bad")}
+    assert min(number.values()) > 1
+    assert (
+        f"Of 19 checks, {number['ok']} are ok, {number['look']} are worth a look and "
+        f"{number['bad']} are bad by" in analysis.caption
+    )
+    one = [{"completions": [completion(correct=True), completion(extracted=None)]}]
+    healthy = run_health(read_run(make_run(tmp_path / "run", one)))
+    assert "2 are worth a look and 1 is bad by" in healthy.caption
+
+
 def test_a_run_without_sampler_logprobs_says_which_checks_were_not_made(analysis):
     assert analysis.facts["checks_not_made"] == [
         "logprob gap over 0.1 nats", "mean logprob gap", "largest logprob gap",

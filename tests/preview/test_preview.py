@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from thr_probe.analysis.advantage import thr_by_advantage
 from thr_probe.errors import DataError, UsageError
 from thr_probe.figures import plot_preview, save_analysis
 from thr_probe.policy import load_policy
@@ -74,15 +76,15 @@ def token_rows(listed):
     """Every token of the mixed groups with its GRPO advantage, in plain Python."""
     rows = []
     for place, group in enumerate(mixed(listed)):
+        tokens = sum(len(each["thr"]) for each in group["completions"])
         labels = [each["correct"] for each in group["completions"]]
         q = sum(labels) / len(labels)
         for each in group["completions"]:
             advantage = math.sqrt((1 - q) / q) if each["correct"] else -math.sqrt(q / (1 - q))
             for k in range(len(each["thr"])):
                 row = {name: each[name][k] for name in ("thr", "entropy", "logprob")}
-                rows.append(
-                    {"group": place, "correct": each["correct"], "advantage": advantage, **row}
-                )
+                row |= {"group": place, "correct": each["correct"], "group_tokens": tokens}
+                rows.append(row | {"advantage": advantage, "length": len(each["thr"])})
     return rows
 
 
@@ -94,9 +96,10 @@ def test_weights_gradient_shares_and_drift_are_those_of_a_loop_over_tokens(steer
         weight = 1 + sign * p if abs(row["thr"]) > 0.5 else 0.0
         weights.append(weight)
         size = weight * abs(row["advantage"])
-        parts[2 * row["correct"] + (row["thr"] > 0)] += size
         drift += size * row["thr"]
-        plain += abs(row["advantage"])
+        # Equation 2: over the tokens of the group
+        parts[2 * row["correct"] + (row["thr"] > 0)] += size / row["group_tokens"]
+        plain += abs(row["advantage"]) / row["group_tokens"]
     total, split = sum(parts.values()), f"p = {p:+g}"
     expected = {
         "weight_mean": np.mean(weights),
@@ -191,7 +194,7 @@ def test_groups_without_an_advantage_contribute_nothing_and_are_counted(steered,
 
 def test_other_methods_have_no_p_and_their_own_weights(run, listed):
     rows = token_rows(listed)
-    sizes = np.array([abs(row["advantage"]) for row in rows])
+    sizes = np.array([abs(row["advantage"]) / row["group_tokens"] for row in rows])
     correct = np.array([row["correct"] for row in rows])
     positive = preview(run, PreviewOptions(config=config(method="pos-only")))
     found = positive.value("gradient_kept", "pos-only").value
@@ -209,6 +212,50 @@ def test_other_methods_have_no_p_and_their_own_weights(run, listed):
         PreviewOptions(config=config(method="grpo"), ps=(0.1,))
     with pytest.raises(UsageError, match="strictly between -1 and 1"):
         PreviewOptions(config=config(), ps=(1.0,))
+
+
+@pytest.mark.parametrize("aggregate", ["token-mean", "sequence-mean", "dr-grpo"])
+def test_gradient_shares_weigh_tokens_as_the_loss_does(run, listed, aggregate):
+    found = preview(run, PreviewOptions(config=config(aggregate=aggregate), ps=(0.0,)))
+    kept = total = 0.0
+    for row in token_rows(listed):
+        size = abs(row["advantage"]) / (row["length"] if aggregate == "sequence-mean" else 1)
+        total += size
+        kept += size * (abs(row["thr"]) > 0.5)
+    np.testing.assert_allclose(found.value("gradient_kept", "p = +0").value, kept / total)
+
+
+def test_at_p_zero_the_gradient_kept_is_that_on_dominant_tokens():
+    """The same number by the analysis of the advantage, which reads the trace by itself."""
+    run = read_run(LAB_RUN)
+    found = preview(run, PreviewOptions(config=config(group_size=16), ps=(0.0,)))
+    kept, other = found.value("gradient_kept", "p = +0"), thr_by_advantage(run)
+    expected = other.value("weight_dominant_share")
+    np.testing.assert_allclose(
+        [kept.value, kept.low, kept.high], [expected.value, expected.low, expected.high], rtol=1e-6
+    )
+
+
+def test_the_caption_counts_groups_whose_threshold_keeps_every_token(make_run, tmp_path):
+    given = groups()
+    given[0]["tau"], given[1]["tau"] = -0.1, 0.0
+    found = preview(
+        read_run(make_run(tmp_path / "run", given)), PreviewOptions(config=config(), ps=PS)
+    )
+    assert r"In 2 groups $\tau \le 0$ makes every token dominant." in found.caption
+
+
+def test_the_caption_writes_small_numbers_in_latex(make_run, tmp_path):
+    given = groups()
+    for group in given:
+        for each in group["completions"]:
+            if each["thr"] is not None:
+                each["thr"] = [value * 1e-7 for value in each["thr"]]
+    found = preview(
+        read_run(make_run(tmp_path / "run", given)), PreviewOptions(config=config(tau="0"), ps=PS)
+    )
+    assert r"\times 10^{-6}$" in found.caption or r"\times 10^{-7}$" in found.caption
+    assert not re.search(r"\d(\.\d+)?e-", found.caption)
 
 
 def test_tau_and_kept_entropy_are_the_trainers(run, listed):

@@ -99,6 +99,8 @@ def thr_by_class(
     reason = stream.empty_reason()
     if reason is None and not stream.num_tokens:
         reason = "The completions that were kept have no tokens."
+    if reason is None and not sums.mass_P2C.any():
+        reason = "Every THR of this run is 0: no class has a share of it."
     if reason is not None:
         return empty_analysis("classes", reason, facts | stream.facts())
     weights_BP = question_weights(stream.num_questions, seed=seed, dtype=np.int16)

@@ -66,7 +66,8 @@ def thr_against_entropy(
     formed anew in every resample): on the lab's trace that is within 0.002 of exact ranks, and
     within 0.005 for the partial one; areas of a single score use 256 (within 0.0002).
     The regression (logistic, on entropy, 1 - p and relative position; out-of-fold, folds by
-    question) is fitted to whole completions of at most 200,000 tokens.
+    question) is fitted to whole completions of at most 200,000 tokens. Its interval resamples the
+    questions that are scored and keeps the fits: it is that of these scores.
 
     Args:
         run: the trace.
@@ -78,8 +79,10 @@ def thr_against_entropy(
         summary: `spearman_entropy`, `spearman_one_minus_p`, `partial_entropy` (given 1 - p and
         position), each also `pooled_...`; `auc_entropy`, `auc_one_minus_p`, `auc_regression` of
         predicting |THR| > tau. Those within completions also by correctness.
-        curves: `entropy-map`, `one_minus_p-map` (tokens by bin), `entropy`, `one_minus_p` (by bin
-        the median, quartiles and mean of |THR| / tau, and the share dominant).
+        curves: `entropy-map`, `one_minus_p-map` (tokens by bin: left and right of the axis, lower
+        and upper of |THR| / tau), `entropy`, `one_minus_p` (by bin of the axis the median and
+        quartiles of |THR| / tau and the share dominant; `low` and `high` bound the median). Map
+        and bins know |THR| / tau to one of 40 logarithmic steps.
     """
     columns = ["thr", "entropy", "logprob"]
     stream = CompletionStream(run, columns, groups=groups, score_id=score_id, positive_tau=True)

@@ -267,8 +267,8 @@ def _caption(analysis: Analysis) -> str:
     ok, look, bad = (analysis.count(f"num_{word}") for word in VERDICTS)
     sentences = [
         f"Health of the data: {counts[0]} in {counts[1]} to {counts[2]}",
-        f"Of {counted(len(table), 'check')}, {ok} are ok, {look} are worth a look and {bad} are "
-        "bad by the rules in the table beside this figure",
+        f"Of {counted(len(table), 'check')}, {_are(ok)} ok, {_are(look)} worth a look and "
+        f"{_are(bad)} bad by the rules in the table beside this figure",
         *(["Not ok are: " + "; ".join(told)] if told else []),
     ]
     gap = table[table["check"] == "mean logprob gap"]
@@ -278,3 +278,7 @@ def _caption(analysis: Analysis) -> str:
             f"{gap['value'].iloc[0]:.2g} nats in the mean"
         )
     return caption_of(analysis, "Brackets and whiskers", *sentences)
+
+
+def _are(number: int) -> str:
+    return f"{number} {'is' if number == 1 else 'are'}"

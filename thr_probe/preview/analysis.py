@@ -32,6 +32,7 @@ NAME = "preview"
 _GRID = np.linspace(-1, 1, 81)
 _QUANTILES = {"weight_q10": 0.1, "weight_median": 0.5, "weight_q90": 0.9}
 _DRIFT_UNIT = "THR, mean over groups of the sum over tokens"
+_GRADIENT = "sum of |A| as the loss weighs tokens"
 _SHARES = {"correct", "incorrect", "thr_positive", "thr_negative"}
 
 
@@ -48,8 +49,9 @@ def preview(run: Run, options: PreviewOptions) -> Analysis:
     Returns:
         summary, per p (or for a method without p): `weight_mean`, `weight_q10`, `weight_median`,
         `weight_q90` (of |weight| relative to plain GRPO, over tokens), `weight_zero_share`,
-        `gradient_kept` (sum |A| over that of plain GRPO), `gradient_share_correct`, `_incorrect`,
-        `_thr_positive`, `_thr_negative` (of the method's sum |A|), `drift` (predicted first-order
+        `gradient_kept` (sum |A| over that of plain GRPO, tokens weighed as the loss weighs them: in
+        Equation 2 by one over the tokens of the group), `gradient_share_correct`, `_incorrect`,
+        `_thr_positive`, `_thr_negative` (of the method's sum), `drift` (predicted first-order
         change of the correct completions' likelihood, per unit of step size, each group by
         itself). For all: `plain_drift` (of GRPO), `net_drift`, `steering_slope`, `p_zero`,
         `influence_captured`; by mask `mask_share`, by pair `jaccard` and
@@ -122,9 +124,9 @@ class _View:
             interval = self._weight_quantile(sums, setting, share)
             yield self._row(quantity, name, f"{weight_unit}, over tokens", interval)
         yield row("weight_zero_share", "unweighted", "tokens", "share of tokens")
-        yield row("gradient_kept", "gradient", "plain_gradient", "of plain GRPO's sum of |A|")
+        yield row("gradient_kept", "gradient", "plain_gradient", f"of plain GRPO's {_GRADIENT}")
         for part in sorted(_SHARES):
-            yield row(f"gradient_share_{part}", part, "gradient", "share of the sum of |A|")
+            yield row(f"gradient_share_{part}", part, "gradient", f"share of the {_GRADIENT}")
         yield row("drift", "drift", "groups", _DRIFT_UNIT)
 
     def _sums(self, setting: Setting) -> ResampledSums:
@@ -287,6 +289,7 @@ def _facts(steps: SavedSteps, found: Measured) -> dict[str, object]:
         "mix": config.mix,
         "k": config.k,
         "keep_entropy": config.keep_entropy,
+        "aggregate": config.aggregate,
         "tau": config.tau,
         "entropy_share": config.entropy_share,
         "cov_share": steps.options.cov_share,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from thr_probe.analysis.captions import caption_of, counts_phrase, left_out_sentences
-from thr_probe.analysis.result import Analysis, latex_escape, latex_percent
+from thr_probe.analysis.result import Analysis, counted, latex_escape, latex_percent
 from thr_probe.core.stats import Interval
 
 
@@ -59,7 +59,17 @@ def _masks(analysis: Analysis) -> str:
     return "; ".join(
         f"{shares[name]}, {latex_percent(analysis.value('mask_share', name))} of the tokens"
         for name in present
+    ) + _nonpositive_clause(analysis)
+
+
+def _nonpositive_clause(analysis: Analysis) -> str:
+    """Why so many tokens may be dominant: a threshold that is not positive keeps every one."""
+    number = int(
+        (analysis.curves["groups"].drop_duplicates(["step", "prompt_id"])["tau"] <= 0).sum()
     )
+    if not number:
+        return ""
+    return f". In {counted(number, 'group')} $\\tau \\le 0$ makes every token dominant"
 
 
 def _percent(share: object) -> str:
@@ -69,10 +79,13 @@ def _percent(share: object) -> str:
 def _number(interval: Interval) -> str:
     text = f"${_digits(interval.value)}$"
     if math.isfinite(interval.low):
-        text += f" [{_digits(interval.low)}, {_digits(interval.high)}]"
+        text += f" [${_digits(interval.low)}$, ${_digits(interval.high)}$]"
     return text
 
 
 def _digits(value: float) -> str:
     """Three significant digits; no exponent for numbers of a usual size."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    if 1000 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else mantissa

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thr_probe.core.advantages import entropy_threshold_mask, group_advantages, nthr_selected
-from thr_probe.core.losses import covariance, kl_cov_penalised
+from thr_probe.core.losses import aggregate_weights, covariance, kl_cov_penalised
 from thr_probe.core.steering import Steering
 from thr_probe.preview.groups import SavedSteps
 from thr_probe.preview.options import PreviewOptions
@@ -72,7 +72,7 @@ def measured(steps: SavedSteps) -> Measured:
             # the trainer's own rule, over the step as a whole
             set_token_advantages(groups, options.config, p, number, _ALONE)
             for scored in groups:
-                sums, weights = _setting_sums(scored)
+                sums, weights = _setting_sums(scored, options)
                 found.settings[name].sums.append(sums)
                 found.settings[name].weights.append(weights)
         masks = _masks(groups, options)
@@ -87,13 +87,15 @@ def mask_pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     return combinations(names, 2)
 
 
-def _setting_sums(scored: ScoredGroup) -> tuple[dict[str, float], dict[float, int]]:
+def _setting_sums(
+    scored: ScoredGroup, options: PreviewOptions
+) -> tuple[dict[str, float], dict[float, int]]:
     """Sums over a group's tokens of what the loss would use, and its weights."""
     advantage_N, thr_N = _advantage(scored), _thr(scored)
     plain_N = _plain(scored)
     weight_N = (advantage_N.abs() / plain_N.abs()).round(decimals=_WEIGHT_DECIMALS)
     values, counts = torch.unique(weight_N, return_counts=True)
-    size_N = advantage_N.abs()
+    size_N = advantage_N.abs() * _loss_weights(scored, options)
     sums = {
         "weight": float(weight_N.sum()),
         "unweighted": float((advantage_N == 0).sum()),
@@ -105,6 +107,22 @@ def _setting_sums(scored: ScoredGroup) -> tuple[dict[str, float], dict[float, in
         "drift": _drift(advantage_N, scored),
     }
     return sums, dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _loss_weights(scored: ScoredGroup, options: PreviewOptions) -> Float[Tensor, " N"]:
+    """What the loss multiplies each token's |A| by, but for a factor that all groups share.
+
+    Equation 2 divides by the tokens of the group, masked ones included: a group of long
+    completions has no larger gradient. What `--renorm` divides by instead is not looked at.
+    """
+    if options.config.aggregate in {"token-mean", "dr-grpo"}:
+        return torch.ones(len(scored.base_N), dtype=torch.float64)
+    weight_G = aggregate_weights(
+        scored.lengths_G,
+        torch.zeros_like(scored.lengths_G),
+        aggregate=options.config.aggregate,
+    )
+    return weight_G.repeat_interleave(scored.lengths_G)
 
 
 def _drift(advantage_N: Float[Tensor, " N"], scored: ScoredGroup) -> float:
@@ -122,7 +140,7 @@ def _shared(scored: ScoredGroup, options: PreviewOptions) -> dict[str, float]:
         "tau": scored.scores.tau,
         "tokens": float(scored.lengths_G.sum()),
         "groups": 1.0,
-        "plain_gradient": float(_plain(scored).abs().sum()),
+        "plain_gradient": float((_plain(scored).abs() * _loss_weights(scored, options)).sum()),
         "plain_drift": _drift(_plain(scored), scored),
         "net": steered.net,
         "slope": steered.slope,
