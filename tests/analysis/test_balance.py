@@ -120,6 +120,18 @@ def test_intervals_equal_a_loop_over_resampled_questions(
         np.testing.assert_allclose([interval.low, interval.high], expected, rtol=1e-6)
 
 
+def test_the_caption_tells_of_groups_in_which_every_token_is_dominant(
+    analysis: Analysis, mixed: list[dict[str, Any]]
+) -> None:
+    number = sum(group["tau"] <= 0 for group in mixed)
+    assert number > 1
+    without = analysis.value("balance_dominant", "all, tau > 0")
+    assert (
+        rf"(with {number} groups of $\tau \le 0$, in which every token is; without "
+        f"${without.value:.2f}$ [${without.low:.2f}$, ${without.high:.2f}$])" in analysis.caption
+    )
+
+
 def test_p_zero_is_that_of_the_steering_of_a_step(
     analysis: Analysis, mixed: list[dict[str, Any]]
 ) -> None:

@@ -189,6 +189,33 @@ def test_sets_are_taken_by_name_or_in_the_order_given(tmp_path, make_run):
         thr_drift(run, score_ids=["a", "a"])
 
 
+def test_the_caption_tells_where_every_token_is_dominant(tmp_path, make_run, monkeypatch, run):
+    assert r"\tau" not in thr_drift(run).caption
+    assert thr_drift(run).facts["groups_tau_nonpositive_by_set"] == {"a": 0, "b": 0}
+    whole = groups_of
+
+    def with_nonpositive(num_groups, seed=0):
+        found = whole(num_groups, seed)
+        for index in (0, 3) if seed == 0 else (3, 5, 6):
+            found[index]["tau"] = -0.5
+        return found
+
+    monkeypatch.setitem(globals(), "groups_of", with_nonpositive)
+    analysis = thr_drift(read_run(scored_twice(tmp_path / "run", make_run)))
+    assert analysis.facts["groups_tau_nonpositive_by_set"] == {"a": 2, "b": 3}
+    kept = [
+        pair
+        for pair in zip(completions_of(8, 0), completions_of(8, 1), strict=True)
+        if pair[0][2] > 0
+    ]
+    expected = numbers(kept)["dominant_jaccard"]
+    assert analysis.value("dominant_jaccard", "b, tau > 0").value == pytest.approx(expected)
+    assert (
+        r"$\tau \le 0$ makes every token dominant in 2 groups of a and 3 of b; without the groups "
+        f"of a the overlap is {expected:.2f} [" in analysis.caption
+    )
+
+
 def test_too_few_score_sets_or_correct_completions_become_a_sentence(tmp_path, make_run, run):
     alone = read_run(make_run(tmp_path / "a", groups_of(2), score_id="a"))
     for named in (thr_drift(run, score_ids=["a"]), thr_drift(alone)):

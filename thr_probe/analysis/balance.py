@@ -272,6 +272,13 @@ def _caption(analysis: Analysis) -> str:
             return "undefined"
         return latex_number(analysis.value(quantity, split))
 
+    nonpositive = analysis.count("num_groups_tau_nonpositive")
+    trivial = ""
+    if nonpositive:
+        trivial = (
+            f" (with {counted(nonpositive, 'group')} of $\\tau \\le 0$, in which every token is; "
+            f"without {told('balance_dominant', 'all, tau > 0')})"
+        )
     used = int(analysis.curves["by_q"]["num_questions"].sum())
     return caption_of(
         analysis,
@@ -285,8 +292,8 @@ def _caption(analysis: Analysis) -> str:
         "(b) Distribution over questions; the lines mark the balance of all tokens, "
         f"{told('balance')} (correct completions {told('balance', 'correct')}, incorrect "
         f"{told('balance', 'incorrect')}), and the mean of the questions, {told('balance_mean')}",
-        f"Over dominant tokens alone the balance is {told('balance_dominant')}; weighted by the "
-        rf"advantage, $\sum |\hat{{A}}|\,\mathrm{{THR}} / \sum |\hat{{A}}|\,|\mathrm{{THR}}|$, "
+        f"Over dominant tokens alone the balance is {told('balance_dominant')}{trivial}; weighted "
+        r"by the advantage, $\sum |\hat{A}|\,\mathrm{THR} / \sum |\hat{A}|\,|\mathrm{THR}|$, "
         f"which is where a step of plain GRPO pushes, {told('balance_advantage')}; the $p$ that "
         f"would cancel the push of the dominant tokens has median {told('p_zero_median')} over "
         "questions",

@@ -71,8 +71,8 @@ def thr_drift(
     Returns:
         summary: the quantities of `AT_REFERENCE` with the score set as split, and "SET, correct",
         "SET, incorrect"; "..., tau > 0" leaves out groups whose tau is 0 or below in the reference
-        and is present where there are such groups. curves: `checkpoints`, every quantity of every
-        score set, the reference included.
+        (whatever it is in the other set) and is present where there are such groups.
+        curves: `checkpoints`, every quantity of every score set, the reference included.
 
     Raises:
         UsageError: a score set that the run does not have, or one named twice.
@@ -81,9 +81,16 @@ def thr_drift(
     if len(chosen) < 2:
         return empty_analysis("drift", _too_few(chosen), {"score_ids": chosen})
     rows: list[dict[str, object]] = []
+    nonpositive: dict[str, int] = {}
     for other in chosen[1:]:
-        stream = CompletionStream(run, _COLUMNS, groups=groups, score_id=chosen[0])
-        column_S = _collect(stream, CompletionStream(run, _COLUMNS, groups=groups, score_id=other))
+        stream, later = (
+            CompletionStream(run, _COLUMNS, groups=groups, score_id=each)
+            for each in (chosen[0], other)
+        )
+        column_S = _collect(stream, later)
+        nonpositive |= {
+            name: int((each.tau <= 0).sum()) for name, each in ((chosen[0], stream), (other, later))
+        }
         reason = stream.empty_reason()
         if reason is not None:
             return empty_analysis("drift", reason, {"score_ids": chosen} | stream.facts())
@@ -96,7 +103,11 @@ def thr_drift(
         curves={"checkpoints": _checkpoints(chosen, summary)},
         facts=stream.facts()
         | _set_facts(run, chosen)
-        | {"exclusions": stream.exclusion_sentence(), **resampler.facts},
+        | {
+            "groups_tau_nonpositive_by_set": nonpositive,
+            "exclusions": stream.exclusion_sentence(),
+            **resampler.facts,
+        },
         caption="",
     )
     return replace(analysis, caption=_caption(analysis))
@@ -296,8 +307,30 @@ def _caption(analysis: Analysis) -> str:
         f"entropy by {told('entropy_change', 3)} nats, and the balance "
         rf"$\sum\mathrm{{THR}}/\sum|\mathrm{{THR}}|$ by {told('balance_change', 3)}",
     ]
+    sentences += _nonpositive_told(analysis, chosen[0], last)
     differing = analysis.facts["options_that_differ"]
     if isinstance(differing, list) and differing:
         listed = latex_escape(", ".join(str(name) for name in differing))
         sentences.append(f"The score sets differ in options too: {listed}")
     return caption_of(analysis, "Brackets and bars", *sentences, *left_out_sentences(analysis))
+
+
+def _nonpositive_told(analysis: Analysis, first: str, last: str) -> list[str]:
+    """In how many groups a threshold that is not positive makes every token dominant."""
+    found = analysis.facts["groups_tau_nonpositive_by_set"]
+    number = found if isinstance(found, dict) else {}
+    if not number.get(first) and not number.get(last):
+        return []
+    told = (
+        rf"$\tau \le 0$ makes every token dominant in {counted(number[first], 'group')} of "
+        f"{latex_escape(first)} and {number[last]:,} of {latex_escape(last)}"
+    )
+    split = f"{last}, tau > 0"
+    rows = analysis.summary[analysis.summary["split"] == split]
+    if "dominant_jaccard" in set(rows["quantity"]):
+        without = analysis.value("dominant_jaccard", split)
+        told += (
+            f"; without the groups of {latex_escape(first)} the overlap is {without.value:.2f}"
+            + (f" [{without.low:.2f}, {without.high:.2f}]" if np.isfinite(without.low) else "")
+        )
+    return [told]
