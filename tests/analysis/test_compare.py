@@ -193,6 +193,10 @@ def test_greedy_accuracy_has_mcnemars_test_and_its_counts_in_a_sentence(
     solved = analysis.curves["questions"]["solved_by"].value_counts().to_dict()
     assert solved == {"run": 7, "baseline": 3, "both": 3, "neither": 7}
     assert "a gain of 4 net questions of 20" in analysis.caption
+    assert (
+        "over 3 tests (exact McNemar for greedy accuracy, bootstrap of paired questions for the "
+        "others), $p < 0.05$: none." in analysis.caption
+    )
 
 
 def test_holm_is_over_all_quantities_of_all_runs(two_runs, tmp_path, make_run) -> None:
@@ -203,6 +207,7 @@ def test_holm_is_over_all_quantities_of_all_runs(two_runs, tmp_path, make_run) -
     assert table["run"].unique().tolist() == ["thr", "third"]
     p = table["p"].to_numpy()
     assert analysis.facts["family"] == len(p) == 2 * (3 + 6)
+    assert "over 18 tests (bootstrap of paired questions), " in analysis.caption
     ordered = np.sort(p)
     smallest = table.loc[table["p"].idxmin(), "p_holm"]
     assert_allclose(smallest, min(1.0, len(p) * ordered[0]), rtol=1e-12)
@@ -210,13 +215,13 @@ def test_holm_is_over_all_quantities_of_all_runs(two_runs, tmp_path, make_run) -
 
 
 def test_questions_that_only_one_has_are_counted_and_left_out(tmp_path, make_run) -> None:
-    first = make_run(tmp_path / "first", labelled({f"q{i}": "10" for i in range(12)}))
-    second = make_run(tmp_path / "second", labelled({f"q{i}": "11" for i in range(2, 15)}))
+    first = make_run(tmp_path / "first", labelled({f"q{i}": "10" for i in range(22)}))
+    second = make_run(tmp_path / "second", labelled({f"q{i}": "11" for i in range(2, 25)}))
     analysis = compared(first, second)
-    assert row(analysis, "pass_at_1")["num_questions"] == 10
+    assert row(analysis, "pass_at_1")["num_questions"] == 20
     assert analysis.facts["warnings"] == [
-        "sampled: 2 questions only in first, left out; 10 are compared",
-        "sampled: 3 questions only in second, left out; 10 are compared",
+        "sampled: 2 questions only in first, left out; 20 are compared",
+        "sampled: 3 questions only in second, left out; 20 are compared",
     ]
 
 
@@ -277,7 +282,7 @@ def test_what_differs_besides_the_policy_is_told_or_refused(tmp_path, make_run) 
 
 
 def test_a_run_without_scores_is_compared_in_what_it_has(tmp_path, make_run) -> None:
-    labels = {f"q{i}": "1010" for i in range(10)}
+    labels = {f"q{i}": "1010" for i in range(20)}
     first = make_run(tmp_path / "first", labelled(labels))
     second = make_run(tmp_path / "second", labelled(labels), scored=False)
     analysis = compared(first, second, strict=True)
@@ -329,9 +334,14 @@ def test_one_question_gives_values_without_intervals(tmp_path, make_run) -> None
 def test_a_handful_of_questions_is_warned_about(tmp_path, make_run) -> None:
     first = make_run(tmp_path / "first", labelled({"a": "10", "b": "00", "c": "10"}), scored=False)
     second = make_run(tmp_path / "second", labelled({"a": "11", "b": "10", "c": "11"}))
-    (told,) = compared(first, second).facts["warnings"]
+    analysis = compared(first, second)
+    (told,) = analysis.facts["warnings"]
     assert told.startswith("3 questions are few for the bootstrap")
     assert "pass_at_1" in told
+    assert "3 questions are few for the bootstrap: intervals of pass\\_at\\_1" in analysis.caption
+    assert "Beside the policy differ" not in analysis.caption
+    with pytest.raises(UsageError, match="--strict: 3 questions are few"):
+        compared(first, second, strict=True)
 
 
 def test_several_sets_are_told_apart_and_averaged(tmp_path, make_run) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from thr_probe.analysis.compare_checks import refuse
 from thr_probe.analysis.compare_pairs import Pair, Read, compare_pair
-from thr_probe.analysis.compare_rows import Solved
+from thr_probe.analysis.compare_rows import MCNEMAR, Solved
 from thr_probe.analysis.intervals import interval_sentence
 from thr_probe.analysis.result import (
     SUMMARY_COLUMNS,
@@ -87,9 +87,10 @@ def compare_sources(
         raise UsageError("a comparison needs two runs or more", "give the baseline first")
     baseline, *others = [Read(source, score_id=score_id) for source in sources]
     pairs = [compare_pair(baseline, other, ks=ks, seed=seed) for other in others]
-    warnings = list(dict.fromkeys(text for pair in pairs for text in pair.warnings))
+    differing = list(dict.fromkeys(text for pair in pairs for text in pair.warnings))
+    too_few = list(dict.fromkeys(text for pair in pairs for text in pair.too_few))
     if strict:
-        refuse(warnings)
+        refuse(differing + too_few)
     metrics = _metrics(pairs)
     several = len(pairs) > 1
     left_out = [
@@ -102,7 +103,7 @@ def compare_sources(
         "dataset_digests": {source.name: _digests(source) for source in sources},
         "num_questions": int(metrics["num_questions"].max()),
         "gains": [gain_sentence(pair, solved) for pair in pairs for solved in pair.solved],
-        "warnings": warnings,
+        "warnings": differing + too_few,
         "left_out": left_out,
         "pairing": "by set and text of the question",
         "test": "two-sided: exact McNemar for greedy accuracy, otherwise 2 (1 + m) / (B + 1), m "
@@ -120,7 +121,7 @@ def compare_sources(
         summary=_summary(metrics),
         curves=curves,
         facts=facts,
-        caption=_caption(facts, forest, _not_drawn(metrics, forest)),
+        caption=_caption(facts, metrics, forest, (differing, too_few)),
     )
 
 
@@ -248,7 +249,13 @@ def listed_questions(analysis: Analysis, solved_by: str) -> Iterator[dict[str, A
             yield {"run": run, **{str(key): value for key, value in row.items()}}
 
 
-def _caption(facts: dict[str, Any], forest: pd.DataFrame, not_drawn: Sequence[str]) -> str:
+def _caption(
+    facts: dict[str, Any],
+    metrics: pd.DataFrame,
+    forest: pd.DataFrame,
+    warnings: tuple[Sequence[str], Sequence[str]],
+) -> str:
+    not_drawn, (differing, too_few) = _not_drawn(metrics, forest), warnings
     runs = " and ".join([", ".join(facts["runs"][:-1]), facts["runs"][-1]]).removeprefix(" and ")
     panels = list(dict.fromkeys(forest["panel"]))
     shown = {"points": "shares in percentage points", "percent": "other quantities in percent of "}
@@ -266,7 +273,8 @@ def _caption(facts: dict[str, Any], forest: pd.DataFrame, not_drawn: Sequence[st
         f"Paired differences of {runs} to {facts['baseline']} over the "
         f"{counted(facts['num_questions'], 'question')} that both answered: {', '.join(which)}.",
         *facts["gains"],
-        f"After Holm's correction over {counted(facts['family'], 'test')}, p < 0.05: {holds}.",
+        f"After Holm's correction over {counted(facts['family'], 'test')} ({_tests(metrics)}), "
+        f"p < 0.05: {holds}.",
     ]
     if forest["metric"].isin(["retained_share", "mean_overlap", "thr_balance"]).any():
         sentences.append(
@@ -277,8 +285,19 @@ def _caption(facts: dict[str, Any], forest: pd.DataFrame, not_drawn: Sequence[st
         sentences.append(f"Not drawn, as the baseline's is 0: {', '.join(not_drawn)}.")
     if facts["left_out"]:
         sentences.append(f"Left out: {'; '.join(facts['left_out'])}.")
-    if facts["warnings"]:
-        sentences.append(f"Beside the policy differ: {'; '.join(facts['warnings'])}.")
+    if differing:
+        sentences.append(f"Beside the policy differ: {'; '.join(differing)}.")
+    sentences += [f"{text}." for text in too_few]
     text = latex_escape(" ".join(sentences)).replace("p < 0.05", "$p < 0.05$")
     sizes = facts["num_resamples"], facts["num_questions"]
     return f"{text} {interval_sentence('Whiskers', *sizes)}"
+
+
+def _tests(metrics: pd.DataFrame) -> str:
+    """Where p-values come from: an interval may exclude 0 where McNemar's p is above 0.05."""
+    tests = metrics.loc[metrics["split"] == "all", "test"]
+    bootstrap = "bootstrap of paired questions"
+    if not (tests == MCNEMAR).any():
+        return bootstrap
+    exact = "exact McNemar for greedy accuracy"
+    return exact if (tests == MCNEMAR).all() else f"{exact}, {bootstrap} for the others"

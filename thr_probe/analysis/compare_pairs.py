@@ -73,6 +73,8 @@ class Pair:
     """By measure, greedy first."""
     warnings: list[str]
     """What differs besides the policy."""
+    too_few: list[str]
+    """Quantities of so few questions that their intervals are too narrow."""
     left_out: list[str]
     """Quantities that cannot be compared, and why."""
 
@@ -118,7 +120,8 @@ def compare_pair(
         second=names[1],
         rows=[{"run": names[1], "baseline_run": names[0], **row} for row in rows],
         solved=solved,
-        warnings=warnings + few_questions(rows),
+        warnings=warnings,
+        too_few=few_questions(rows),
         left_out=left_out,
     )
 

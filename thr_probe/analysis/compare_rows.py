@@ -19,7 +19,10 @@ QUESTIONS = "share of questions"
 MEAN_OF_SETS = "mean of datasets"
 BOOTSTRAP, MCNEMAR = "bootstrap", "McNemar, exact"
 
-_ENOUGH = 10  # questions, below which the percentile bootstrap is plainly too narrow
+# questions, below which the percentile bootstrap is plainly too narrow: simulated with two policies
+# of 16 completions a question, 95 % intervals of Pass@1, Pass@8 and ratios held the true difference
+# in 0.80 to 0.91 of cases with 10 questions, 0.89 to 0.92 with 20, 0.91 to 0.94 with 30
+_ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +194,7 @@ def few_questions(rows: Sequence[Mapping[str, object]]) -> list[str]:
         if row["split"] == "all" and number < _ENOUGH and has_test:
             few.setdefault(number, []).append(str(row["metric"]))
     return [
-        f"{counted(number, 'question')} are few for the bootstrap: intervals and p-values of "
-        f"{', '.join(metrics)} are too small"
+        f"{counted(number, 'question')} are few for the bootstrap: intervals of "
+        f"{', '.join(metrics)} are too narrow and p-values too small"
         for number, metrics in few.items()
     ]

@@ -127,6 +127,9 @@ def paired_ratios(
 
     Questions are drawn in pairs: a resample holds the same ones for both. A quantity for which
     either policy has fewer than two questions with a denominator has no interval and no p (NaN).
+    With few questions the percentile bootstrap errs on the bold side: in simulations of two equal
+    policies p < 0.05 came out in 10 to 14 % of cases with 10 questions, 7 to 10 % with 20, 7 to 9 %
+    with 30 and 6 to 8 % with 60 (Pass@1, Pass@8, a ratio of heavy-tailed sums).
 
     Args:
         numerator_PM2: of each question and quantity, of the first and the second policy.
