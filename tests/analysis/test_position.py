@@ -88,11 +88,11 @@ def tokens_of(groups: list[dict[str, Any]]) -> pd.DataFrame:
                         "mean_thr": thr,
                         "dominant_share": float(abs(thr) > group["tau"]),
                         "start": k,
-                        "relative": k / size,
+                        "relative": (k + 0.5) / size,
                         "end": size - 1 - k,
                         "answer": np.nan if place is None else k - place,
-                        "first": 10 * k < size,
-                        "last": 10 * k >= 9 * size,
+                        "first": (k + 0.5) * 10 < size,
+                        "last": (size - k - 0.5) * 10 < size,
                     }
                 )
     return pd.DataFrame(rows)
@@ -156,6 +156,27 @@ def test_the_summary_equals_the_tokens_of_each_region(
             for measure in ("magnitude", "mean_thr", "dominant_share"):
                 found = analysis.value(f"{measure}{region}", split).value
                 np.testing.assert_allclose(found, part[measure].mean(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 9, 10, 15, 16, 31])
+def test_a_completion_read_backwards_has_the_same_tenths_and_bins(
+    tmp_path: Path, make_run: MakeRun, size: int
+) -> None:
+    thr = np.arange(1.0, size + 1).tolist()
+    found = []
+    for name, values in (("forwards", thr), ("backwards", thr[::-1])):
+        completions = [{"correct": label, "thr": values} for label in (True, False)]
+        run = read_run(make_run(tmp_path / name, [{"tau": 0.5, "completions": completions}]))
+        found.append(thr_by_position(run))
+    quantities = [set(analysis.summary["quantity"]) for analysis in found]
+    assert quantities[0] == quantities[1]
+    assert ("magnitude_first_tenth" in quantities[0]) == (size > 5)
+    if size > 5:
+        first, last = (
+            found[index].value(f"magnitude_{name}_tenth").value
+            for index, name in ((0, "first"), (1, "last"))
+        )
+        assert first == last
 
 
 def test_bounds_equal_a_loop_over_resampled_questions(

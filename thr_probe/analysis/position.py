@@ -104,12 +104,13 @@ def thr_by_position(
 ) -> Analysis:
     """Mean |THR|, mean THR and the dominant share of tokens by where they stand.
 
-    Positions are 0-based, k of |y| tokens. Four axes: `start` (k), `relative` (k / |y|), `end`
-    (|y| - 1 - k, 0 is the last token, which is the end-of-sequence token where one was emitted)
-    and `answer` (k minus the first token of the last occurrence of the completion's extracted
-    answer: below 0 before it, 0 its first token). The answer is looked for in the bytes of the
-    tokens and must not be part of a longer word or number; completions without an answer, or in
-    which it is not found, are left out of that axis and counted.
+    Positions are 0-based, k of |y| tokens. Four axes: `start` (k), `relative` ((k + 1/2) / |y|, the
+    middle of the token, so that both ends are alike), `end` (|y| - 1 - k, 0 is the last token,
+    which is the end-of-sequence token where one was emitted) and `answer` (k minus the first token
+    of the last occurrence of the completion's extracted answer: below 0 before it, 0 its first
+    token). The answer is looked for in the bytes of the tokens and must not be part of a longer
+    word or number; completions without an answer, or in which it is not found, are left out of
+    that axis and counted.
 
     Args:
         run: the trace.
@@ -119,13 +120,13 @@ def thr_by_position(
 
     Returns:
         summary, by split and for each of `MEASURES`: the value over all tokens, over the first and
-        the last tenth of the completions (`<measure>_first_tenth`, `<measure>_last_tenth`), and
-        over the tokens up to 8 before the answer and the 8 from it (`<measure>_before_answer`,
-        `<measure>_from_answer`, where answers were found). Splits named "..., tau > 0" leave out
-        groups of tau <= 0.
+        the last tenth of the completions (`<measure>_first_tenth`, `<measure>_last_tenth`: tokens
+        whose middle lies there, none of a completion of up to 5 tokens), and over the tokens up to
+        8 before the answer and the 8 from it (`<measure>_before_answer`, `<measure>_from_answer`,
+        where answers were found). Splits named "..., tau > 0" leave out groups of tau <= 0.
         curves: one of each axis, `start`, `relative`, `end`, `answer` (the last only where answers
-        were found): split, left, right (half-open bins of whole numbers,
-        or of shares), tokens, and each measure with its bounds.
+        were found): split, left, right (half-open bins of whole numbers, or of shares), tokens, and
+        each measure with its bounds.
     """
     finder, columns = _finder(run)
     stream = CompletionStream(
@@ -198,13 +199,14 @@ def _add(
     located_N = batch.per_token(found_R >= 0)
     answer_N = start_N - batch.per_token(found_R)
     axes["start"].add(batch, start_N, value_N)
-    axes["relative"].add(batch, start_N / length_N, value_N)
+    axes["relative"].add(batch, (start_N + 0.5) / length_N, value_N)
     axes["end"].add(batch, length_N - 1 - start_N, value_N)
     axes["answer"].add(batch, answer_N, value_N, located_N)
     chosen_N = {
         "": np.ones(len(thr_N), dtype=bool),
-        "_first_tenth": 10 * start_N < length_N,
-        "_last_tenth": 10 * start_N >= 9 * length_N,
+        # by the middles of the tokens: as many at either end, of the same completions
+        "_first_tenth": 10 * start_N + 5 < length_N,
+        "_last_tenth": 10 * start_N + 5 > 9 * length_N,
         "_before_answer": located_N & (answer_N < 0) & (answer_N >= -_NEAR),
         "_from_answer": located_N & (answer_N >= 0) & (answer_N < _NEAR),
     }
