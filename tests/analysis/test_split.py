@@ -104,6 +104,20 @@ def test_three_tokens_have_the_parts_written_down(tmp_path: Path, make_run: Make
     assert analysis.value("incorrect_share", "incorrect").value == 1
 
 
+def test_a_signed_sum_below_zero_has_no_shares_and_no_place_in_the_caption(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    completions = [
+        {"correct": True, "thr": [1.0, -2.0], "thr_self": [2.0, 1.0], "thr_within": [1.0, 1.0]},
+        {"correct": False, "thr": [-1.0], "thr_self": [0.0], "thr_within": [0.0]},
+    ]
+    run = read_run(make_run(tmp_path / "run", [{"tau": 0.5, "completions": completions}]))
+    analysis = influence_shares(run)
+    assert not analysis.summary["quantity"].str.endswith("_net").any()
+    assert "although the token's own part is never negative. (b)" in analysis.caption
+    assert "undefined" not in analysis.caption
+
+
 @pytest.mark.parametrize(
     "split", ["all", "correct", "incorrect", "all, dominant", "correct, not dominant"]
 )

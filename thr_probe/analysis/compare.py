@@ -278,8 +278,9 @@ def _caption(
     ]
     if forest["metric"].isin(["retained_share", "mean_overlap", "thr_balance"]).any():
         sentences.append(
-            "Quantities of THR are over the questions whose groups are mixed in both; THR balance "
-            "is the sum of THR over the sum of its absolute values."
+            "Quantities of THR are over the questions whose groups are mixed in both; tokens "
+            "retained are all of a group whose threshold is 0 or below; THR balance is the sum of "
+            "THR over the sum of its absolute values."
         )
     if not_drawn:
         sentences.append(f"Not drawn, as the baseline's is 0: {', '.join(not_drawn)}.")

@@ -287,8 +287,13 @@ def _caption(analysis: Analysis) -> str:
         f"{told('own_aligned', 'correct')} and other correct completions "
         f"{told('other_correct_aligned', 'correct')} in correct completions; "
         f"{told('opposed_mass', 'correct')} of their summed $|\\mathrm{{THR}}|$ is on tokens of "
-        r"THR $< 0$, although the token's own part is never negative; the signed sum of their THR, "
-        f"in which the parts from other tokens cancel, is {told('self_net', 'correct')} self",
+        r"THR $< 0$, although the token's own part is never negative"
+        + (
+            "; the signed sum of their THR, in which the parts from other tokens cancel, is "
+            f"{told('self_net', 'correct')} self"
+            if ("self_net", "correct") in present
+            else ""
+        ),
         r"(b) Tokens of correct completions by decile of $|\mathrm{THR}|$ within their group, "
         "10 the largest; whiskers belong to the boundaries of the bars",
         *left_out_sentences(analysis),
