@@ -169,7 +169,7 @@ def test_log_probabilities_of_sampler_and_policy_are_compared(tmp_path, make_run
     np.testing.assert_allclose(table.loc["mean logprob gap", "value"], 0.55 / 5, rtol=1e-6)
     np.testing.assert_allclose(table.loc["largest logprob gap", "value"], 0.5, rtol=1e-6)
     assert table.loc["mean logprob gap", "count"] is None
-    assert "differ by 0.11 nats in the mean" in analysis.caption
+    assert "differ by $0.11$ nats in the mean" in analysis.caption
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from thr_probe.analysis.binned import latex_significant
 from thr_probe.analysis.captions import caption_of
 from thr_probe.analysis.health_counts import GAP_NATS, Counts, count_run
 from thr_probe.analysis.intervals import interval_facts
@@ -273,9 +274,10 @@ def _caption(analysis: Analysis) -> str:
     ]
     gap = table[table["check"] == "mean logprob gap"]
     if len(gap):
+        found = Interval(value=float(gap["value"].iloc[0]), low=math.nan, high=math.nan)
         sentences.append(
             "Log-probabilities of sampler and policy differ by "
-            f"{gap['value'].iloc[0]:.2g} nats in the mean"
+            f"{latex_significant(found)} nats in the mean"
         )
     return caption_of(analysis, "Brackets and whiskers", *sentences)
 
