@@ -294,8 +294,8 @@ def _caption(analysis: Analysis) -> str:
         f"{told('balance', 'incorrect')}), and the mean of the questions, {told('balance_mean')}",
         f"Over dominant tokens alone the balance is {told('balance_dominant')}{trivial}; weighted "
         r"by the advantage, $\sum |\hat{A}|\,\mathrm{THR} / \sum |\hat{A}|\,|\mathrm{THR}|$, "
-        f"which is where a step of plain GRPO pushes, {told('balance_advantage')}; the $p$ that "
-        f"would cancel the push of the dominant tokens has median {told('p_zero_median')} over "
-        "questions",
+        "which is where a plain GRPO step on each question alone pushes, "
+        f"{told('balance_advantage')}; the $p$ that would cancel the push of the dominant tokens "
+        f"has median {told('p_zero_median')} over questions",
         *left_out_sentences(analysis),
     )

@@ -272,6 +272,11 @@ def _caption(analysis: Analysis) -> str:
         f"{_are(bad)} bad by the rules in the table beside this figure",
         *(["Not ok are: " + "; ".join(told)] if told else []),
     ]
+    if (shares["low"] == shares["high"]).any():
+        sentences.append(
+            "A share of 0 or 1 everywhere has an interval without width: how far off it may be, "
+            "resampling cannot say"
+        )
     gap = table[table["check"] == "mean logprob gap"]
     if len(gap):
         found = Interval(value=float(gap["value"].iloc[0]), low=math.nan, high=math.nan)

@@ -96,19 +96,19 @@ def measure_run(
     check_scorable(run)
     check_tokenizer(run, policy)
     groups = list(_questions(run))
-    mixed = [(step, question) for step, question in groups if question.is_mixed]
+    mixed = [group for group in groups if group.question.is_mixed]
     chosen = mixed[:max_questions]
     questions: list[dict[str, object]] = []
     completions: list[dict[str, object]] = []
     monitor.begin(len(chosen))
-    for step, question in chosen:
+    for group in chosen:
         if monitor.should_stop():
             break
-        found = one_step(policy, question, options)
-        rows = _completion_rows(found, question, step, options)
+        found = one_step(policy, group.question, options)
+        rows = _completion_rows(found, group, options)
         completions += rows
-        questions.append(_question_row(found, question, rows))
-        monitor.advance(_advance(question))
+        questions.append(_question_row(found, group.question, rows))
+        monitor.advance(_advance(group.question))
     return StepTables(
         questions=pd.DataFrame(questions, columns=list(QUESTION_COLUMNS)),
         completions=pd.DataFrame(completions, columns=list(COMPLETION_COLUMNS)),
@@ -122,37 +122,49 @@ def run_temperature(run: Run) -> float:
     return scoring_temperature(float(run.config.get("temperature", 1.0)))
 
 
-def _questions(run: Run) -> Iterator[tuple[int | None, Question]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """A question of the run with the keys of its rows."""
+
+    step: int | None
+    question: Question
+    rollout_ids: list[int]
+
+
+def _questions(run: Run) -> Iterator[_Group]:
     problems = run.problems()
     prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
     rows = (
         row
-        for table in run.iter_completions(["step", "prompt_id", "token_ids", "correct"])
+        for table in run.iter_completions(
+            ["step", "prompt_id", "rollout_id", "token_ids", "correct"]
+        )
         for row in table.to_pylist()
     )
     for (step, prompt_id), group in groupby(rows, key=lambda row: (row["step"], row["prompt_id"])):
         members = list(group)
-        yield (
-            step,
-            Question(
+        yield _Group(
+            step=step,
+            question=Question(
                 prompt_id=prompt_id,
                 prompt_ids=[int(token) for token in prompts[prompt_id]],
                 completions=[row["token_ids"] for row in members],
                 correct=[bool(row["correct"]) for row in members],
             ),
+            rollout_ids=[row["rollout_id"] for row in members],
         )
 
 
 def _completion_rows(
-    found: OneStep, question: Question, step: int | None, options: StepOptions
+    found: OneStep, group: _Group, options: StepOptions
 ) -> list[dict[str, object]]:
-    tokens = sum(map(len, question.completions))
+    tokens = sum(map(len, group.question.completions))
     factor = -options.rate / tokens if options.optimizer == "sgd" else float("nan")
     return [
         {
-            "prompt_id": question.prompt_id,
-            "step": step,
-            "rollout_id": rollout,
+            "prompt_id": group.question.prompt_id,
+            "step": group.step,
+            "rollout_id": group.rollout_ids[rollout],
             "gwhes": score,
             "gwhes_per_token": score / tokens,
             "change": change,
