@@ -198,3 +198,14 @@ def test_one_word_fills_its_panel() -> None:
     # ascenders above and no descenders below the baseline
     assert 0 <= placed.x < 100 - 2 * placed.points
     assert 0.7 * placed.points < placed.y <= 50
+
+
+def test_words_too_long_for_the_panel_are_cut_and_stay_different() -> None:
+    long = {"w" * 200: 3.0, "w" * 150: 2.0, "short": 1.0}
+    figure = plot_wordcloud(cloud(long, {}))
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert drawn == [
+        "w" * 24 + "\N{HORIZONTAL ELLIPSIS}1",
+        "w" * 24 + "\N{HORIZONTAL ELLIPSIS}2",
+        "short",
+    ]

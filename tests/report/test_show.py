@@ -244,3 +244,8 @@ def test_nothing_dominant_is_a_notice(make_run, tmp_path):
     analysis = completions_analysis(pair_of(shown_question(run, "0")), 0.1)
     assert "has a dominant token" in str(analysis.empty_reason)
     plot_completions(analysis)
+
+
+def test_a_run_without_questions_says_so() -> None:
+    with pytest.raises(DataError, match="has no questions"):
+        resolve_question([], "0")

@@ -240,7 +240,7 @@ def test_runs_without_scores_or_token_ids_get_a_sentence(make_run, tmp_path):
     with pytest.raises(DataError, match="has no scores"):
         viewer_fragment(unscored)
     without = read_run(make_run(tmp_path / "without", groups))
-    with pytest.raises(DataError, match="has no token ids"):
+    with pytest.raises(DataError, match="has no texts of its tokens"):
         viewer_fragment(without)
     absent = [{"completions": [{"correct": True}, {"token_ids": None, "thr": [1.0]}]}]
     null = read_run(make_run(tmp_path / "null", absent, tokens={1: "a"}))

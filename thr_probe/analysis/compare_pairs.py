@@ -138,8 +138,8 @@ def _shared(
     if not both:
         kinds = [" and ".join(each.answers) or "no" for each in (first, second)]
         raise DataError(
-            f"{names[0]} has {kinds[0]} completions, {names[1]} has {kinds[1]} ones: there is "
-            "nothing to compare",
+            f"{names[0]} has {kinds[0]} completions, {names[1]} has {kinds[1]} completions: "
+            "there is nothing to compare",
             "compare runs whose completions were drawn in the same way",
         )
     shared = {

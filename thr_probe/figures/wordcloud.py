@@ -60,6 +60,10 @@ class PlacedWord:
     """The baseline, counted downwards."""
 
 
+_LONGEST = 28
+"""Characters of a word that is drawn whole."""
+
+
 def plot_wordcloud(
     analysis: Analysis, *, venue: str = "neurips", font: str | Path | None = None
 ) -> Figure:
@@ -187,9 +191,18 @@ def _place(
 def _cloud(table: pd.DataFrame, extent: tuple[float, float], font_path: str) -> list[PlacedWord]:
     if table.empty:
         return []
-    words = _drawable(table["token"].tolist(), font_path)
+    words = _short(_drawable(table["token"].tolist(), font_path))
     sizes = table["mean"].abs().tolist()
     return layout_words(words, sizes, extent=extent, font_path=font_path)
+
+
+def _short(words: Sequence[str]) -> list[str]:
+    """Words too long to be drawn, cut and numbered, so that all stay different."""
+    cut: list[str] = []
+    for word in words:
+        whole = len(word) <= _LONGEST
+        cut.append(word if whole else f"{word[: _LONGEST - 4]}\u2026{len(cut) + 1}")
+    return cut
 
 
 def _draw(

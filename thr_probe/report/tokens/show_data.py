@@ -132,6 +132,8 @@ def resolve_question(known: Sequence[str], given: str) -> str:
         return given
     if given.isdecimal() and int(given) < len(known):
         return known[int(given)]
+    if not known:
+        raise DataError("the run has no questions", "collect some with thr-probe collect")
     found = [name for name in known if given and name.startswith(given)]
     if len(found) == 1:
         return found[0]

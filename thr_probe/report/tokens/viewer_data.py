@@ -135,8 +135,9 @@ def viewer_data(
 def _tokens(run: Run) -> pd.DataFrame:
     tokens = run.tokens()
     if tokens is None or not any("token_ids" in part.columns for part in run.rollout_parts):
+        lacking = "token ids" if tokens is not None else "texts of its tokens (tokens.parquet)"
         raise DataError(
-            f"{run.path} has no token ids, which the viewer shows one by one",
+            f"{run.path} has no {lacking}, which the viewer shows one by one",
             "collect the run with thr-probe, or give its importer the policy's tokenizer",
         )
     return tokens
