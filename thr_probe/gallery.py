@@ -59,8 +59,9 @@ from thr_probe.figures import (
     save_analysis,
 )
 from thr_probe.traces import Run
+from thr_probe.traces.layout import ROLLOUTS
 from thr_probe.traces.metrics import METRICS_NAME
-from thr_probe.traces.schema import COMPLETION_COLUMNS
+from thr_probe.traces.schema import COMPLETION_COLUMNS, TABLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Outcome:
     hint: str = ""
     """What would let it be computed, where that is known."""
     opted_out: bool = False
-    """Whether it was left out because its columns are stored only where they are asked for."""
+    """Whether it was left out because of a column that a sound run may lack."""
 
     @property
     def failed(self) -> bool:
@@ -164,8 +165,12 @@ READS_SCORES = frozenset(
     }
 )
 
-OPT_IN: Mapping[str, str] = {"split": "thr_self"}
-"""A column that an analysis needs and that is stored only where it is asked for."""
+OPT_IN: Mapping[str, str] = {
+    "split": "thr_self",
+    "wordcloud": "token_ids",
+    "classes": "token_ids",
+}
+"""A column that an analysis needs and that a sound run may lack."""
 
 
 def analyze(
@@ -188,6 +193,7 @@ def analyze(
     known = {**ANALYSES, **SCORE_SET_ANALYSES}
     if name not in known:
         raise UsageError(f"unknown analysis {name!r}; choose one of {', '.join(known)}")
+    _check_folder(out)
     analysis, figure = known[name](run, venue=venue, **options)
     return analysis, save_analysis(analysis, figure, out, command=command)
 
@@ -218,6 +224,7 @@ def analyze_training(
     if name not in TRAINING_ANALYSES:
         listed = ", ".join(TRAINING_ANALYSES)
         raise UsageError(f"unknown analysis of training {name!r}; choose one of {listed}")
+    _check_folder(out)
     analysis, figure = TRAINING_ANALYSES[name](paths, venue=venue, **options)
     return analysis, save_analysis(analysis, figure, out, command=command)
 
@@ -247,6 +254,7 @@ def analyze_all(
     Raises:
         UsageError: an option that does not exist.
     """
+    _check_folder(out)
     kept = {"venue": venue, "command": command}
 
     def of_rollouts(name: str) -> Analysis:
@@ -273,11 +281,18 @@ def analyze_all(
     return outcomes
 
 
+def _check_folder(out: Path) -> None:
+    """Refuses a file in place of the folder before anything is computed."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file, and a folder is needed", "choose another with --out")
+
+
 def _opted_out(name: str, run: Run, score_id: str | None) -> Outcome | None:
     column = OPT_IN.get(name)
     if column is None or not run.score_ids:
         return None
-    parts = run.score_parts[run.resolve_score_id(score_id)]
+    scores = run.score_parts[run.resolve_score_id(score_id)]
+    parts = run.rollout_parts if column in TABLES[ROLLOUTS] else scores
     if any(column in part.columns for part in parts):
         return None
     return Outcome(

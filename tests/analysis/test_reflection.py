@@ -295,3 +295,12 @@ def test_a_split_without_completions_is_undefined_and_not_zero(
 def test_a_run_without_completions_says_so(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     analysis = reflection_ratio(read_run(make_run(tmp_path / "run", [], complete=False)))
     assert analysis.empty_reason == "The run has no completions yet."
+
+
+def test_tokens_cannot_be_counted_where_the_column_of_ids_is_absent(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    groups = [{"completions": [{"correct": True, "token_ids": None, "thr": [1.0]}]}]
+    run = read_run(make_run(tmp_path / "run", groups, tokens={1: "wait"}))
+    with pytest.raises(DataError, match="has no token ids"):
+        reflection_ratio(run, unit="token")

@@ -113,3 +113,14 @@ def test_saving_again_gives_the_same_bytes(tmp_path: Path, make_run: Callable[..
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
     assert r"dataset b\_c" in (tmp_path / "1" / "passk.tex").read_text()
+
+
+def test_a_set_named_with_dollars_and_foreign_glyphs_is_written_out(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    labels = {"$a_1%$ \u65e5\x1b": ["10", "01"], "amc": ["10", "11"]}
+    analysis = analysis_of(make_run, tmp_path / "run", labels)
+    figure = plot_pass_at_k(analysis)
+    save_analysis(analysis, figure, tmp_path / "out")
+    written = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert r"dataset \$a_1%\$ U+65E5U+001B" in written

@@ -194,11 +194,11 @@ def _text_counter(words: Sequence[str]) -> Counter:
 
 
 def _token_counter(run: Run, words: Sequence[str]) -> Counter:
-    tokens = run.tokens()
-    if tokens is None:
+    tokens, has_ids = run.tokens(), has_token_ids(run)
+    if tokens is None or not has_ids:
         lack = (
             f"{TOKENS_FILE} is missing from {run.path}, although its completions have token ids"
-            if has_token_ids(run)
+            if has_ids
             else f"{run.path} has no token ids"
         )
         raise DataError(

@@ -20,6 +20,7 @@ from thr_probe.figures.style import (
     label_panel,
     new_figure,
     paper_style,
+    plain,
     venue_width,
 )
 
@@ -43,7 +44,7 @@ def plot_classes(analysis: Analysis, *, venue: str = "neurips") -> Figure:
         _draw_shares(left, table)
         label_panel(right, "b", "sign")
         _draw_signs(right, table)
-        left.set_yticks(range(len(table)), table["class"])
+        left.set_yticks(range(len(table)), [plain(name) for name in table["class"]])
         left.set_ylim(len(table) - 0.5, -0.5)
         figure.legend(
             *left.get_legend_handles_labels(),

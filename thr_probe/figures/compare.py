@@ -19,6 +19,7 @@ from thr_probe.figures.style import (
     label_panel,
     new_figure,
     paper_style,
+    plain,
     venue_width,
 )
 
@@ -49,8 +50,8 @@ def plot_compare(analysis: Analysis, *, venue: str = "neurips") -> Figure:
             _draw(panel, part, runs)
             panel.set_xlabel(_AXES[name])
             room = width / (1 if width < 4 else len(panels)) - _LABELS
-            minus = f"minus {analysis.facts['baseline']}"
-            one = [f"{runs[0]} {minus}"] if len(runs) == 1 else []
+            minus = f"minus {plain(str(analysis.facts['baseline']))}"
+            one = [f"{plain(runs[0])} {minus}"] if len(runs) == 1 else []
             title = fitting(room, *one, minus, "minus the baseline")
             if len(panels) > 1:
                 label_panel(panel, letter, title)
@@ -58,8 +59,8 @@ def plot_compare(analysis: Analysis, *, venue: str = "neurips") -> Figure:
                 panel.set_title(title, loc="left", fontsize=8)
         if len(runs) > 1:
             handles = [
-                axes[0].plot([], [], label=run, **row_look(index + 1) | {"linestyle": "-"})[0]
-                for index, run in enumerate(runs)
+                axes[0].plot([], [], label=plain(run), **row_look(place) | {"linestyle": "-"})[0]
+                for place, run in enumerate(runs, 1)
             ]
             figure.legend(
                 handles=handles, loc="outside lower center", ncols=legend_columns(width, runs)

@@ -22,6 +22,7 @@ from thr_probe.figures.style import (
     PURPLE,
     SKY,
     VERMILION,
+    drawable,
     label_panel,
     new_figure,
     paper_style,
@@ -194,4 +195,4 @@ def _add_legend(figure: Figure, runs: Sequence[str], columns: int) -> None:
     for text, run in zip(legend.get_texts(), runs, strict=True):
         # a name may hold $, which would start a formula; one that starts with _ would be left out
         text.set_parse_math(False)
-        text.set_text(shortened(run, _LONGEST))
+        text.set_text(drawable(shortened(run, _LONGEST)))

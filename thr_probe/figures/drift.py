@@ -21,6 +21,7 @@ from thr_probe.figures.style import (
     label_panel,
     panel_row,
     paper_style,
+    plain,
     venue_width,
 )
 
@@ -86,6 +87,6 @@ def _draw(axes: Axes, analysis: Analysis, looks: _Looks, width: float) -> None:
     room = (width if width < 4 else width / 2) - 0.7
     long = sum(len(each) + 1 for each in sets) * _CHARACTER > room
     turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(sets)), sets, **(turned if long else {}))
+    axes.set_xticks(range(len(sets)), [plain(each) for each in sets], **(turned if long else {}))
     axes.set_xlim(-0.35, len(sets) - 0.65)
     axes.set_xlabel("score set")

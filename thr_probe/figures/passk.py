@@ -24,6 +24,7 @@ from thr_probe.figures.style import (
     new_figure,
     paper_style,
     percent_axis,
+    plain,
     venue_width,
 )
 
@@ -79,7 +80,7 @@ def _draw_all(axes: Axes, part: pd.DataFrame) -> None:
 def _draw_split(axes: Axes, part: pd.DataFrame, dodge: float, style: dict[str, Any]) -> None:
     k = part["k"] * dodge
     axes.vlines(k, part["low"], part["high"], color=style["color"], linewidth=0.7)
-    axes.plot(k, part["value"], label=part["split"].iloc[0], clip_on=False, **style)
+    axes.plot(k, part["value"], label=plain(part["split"].iloc[0]), clip_on=False, **style)
 
 
 def k_axis(axes: Axes, ks: list[int], *, gap: float = 0.08) -> None:

@@ -21,6 +21,7 @@ from thr_probe.figures.style import (
     new_figure,
     paper_style,
     percent_axis,
+    plain,
     venue_width,
 )
 
@@ -57,14 +58,14 @@ def plot_pass_at_k_runs(analysis: Analysis, *, venue: str = "neurips") -> Figure
             panels = grid[index, :] if is_across else grid[:, index]
             part = values[values["split"] == split]
             draw_whiskers(panels[0], part, rows)
-            label_panel(panels[0], "abcdefghijklmnopqrstuvwxyz"[index % 26], _title(split))
+            label_panel(panels[0], "abcdefghijklmnopqrstuvwxyz"[index % 26], plain(_title(split)))
             _share_axis(panels[0])
             if len(panels) > 1:
                 _draw_bands(panels[1], differences[differences["split"] == split], rows)
             for axes in panels:
                 k_axis(axes, sorted({int(k) for k in part["k"]}), gap=gap)
                 axes.set_xlabel("")
-        versus = f"minus {analysis.facts['versus']}"
+        versus = f"minus {plain(str(analysis.facts['versus']))}"
         _label(grid, fitting(room, versus, "minus the first"), is_across=is_across)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         columns = legend_columns(width, rows)

@@ -27,6 +27,7 @@ from thr_probe.figures.style import (
     new_figure,
     paper_style,
     percent_axis,
+    plain,
     venue_width,
 )
 
@@ -67,7 +68,7 @@ def plot_pass_at_k_rows(analysis: Analysis, *, venue: str = "neurips") -> Figure
         left, right = figure.subplots(1, 2)
         for index, row in enumerate(rows):
             part = values[values["row"] == row]
-            left.plot(part["k"], part["value"], label=row, clip_on=False, **row_look(index))
+            left.plot(part["k"], part["value"], label=plain(row), clip_on=False, **row_look(index))
         right.axhline(0, color=BLACK, linewidth=0.8)
         draw_whiskers(right, differences, rows)
         ks = sorted({int(k) for k in values["k"]})
@@ -77,7 +78,7 @@ def plot_pass_at_k_rows(analysis: Analysis, *, venue: str = "neurips") -> Figure
         right.yaxis.set_major_formatter(FuncFormatter(points_text))
         right.set_ylabel("percentage points")
         label_panel(left, "a", "Pass@k")
-        label_panel(right, "b", f"minus {analysis.facts['versus']}, paired")
+        label_panel(right, "b", f"minus {plain(str(analysis.facts['versus']))}, paired")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -146,7 +147,7 @@ def draw_whiskers(axes: Axes, table: pd.DataFrame, rows: Sequence[str]) -> None:
         # side by side on the log axis, so that whiskers do not cover each other
         k = part["k"] * 2.0 ** (0.13 * (place - (len(drawn) - 1) / 2))
         axes.vlines(k, part["low"], part["high"], color=look["color"], linewidth=0.7)
-        axes.plot(k, part["value"], label=row, clip_on=False, **look)
+        axes.plot(k, part["value"], label=plain(row), clip_on=False, **look)
 
 
 def points_text(value: float, _: object) -> str:

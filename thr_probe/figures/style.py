@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 from matplotlib.ticker import FuncFormatter
 
 from thr_probe.errors import UsageError
@@ -46,6 +48,9 @@ VENUE_WIDTHS = {
     "acl-wide": 6.3,
 }
 """Text or column width in inches, by venue."""
+
+FONT_FOLDER = Path(mpl.get_data_path()) / "fonts" / "ttf"
+"""Where matplotlib keeps the fonts that come with it."""
 
 _PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
@@ -108,6 +113,33 @@ def new_figure(width: float, height: float) -> Figure:
     No pyplot: nothing global is left behind, and no display is needed.
     """
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def drawable(text: str, font_path: str | None = None) -> str:
+    r"""A text with every character that the font lacks, or that controls, written as U+XXXX.
+
+    Args:
+        text: such as a name that the user gave, or a token.
+        font_path: of the font; that of all figures by default.
+
+    >>> drawable("run \x1b[1m")
+    'run U+001B[1m'
+    """
+    glyphs = get_font(font_path or str(FONT_FOLDER / "DejaVuSans.ttf")).get_charmap()
+    return "".join(
+        char if char.isprintable() and ord(char) in glyphs else f"U+{ord(char):04X}"
+        for char in text
+    )
+
+
+def plain(name: str) -> str:
+    r"""A name that the user gave, as a label shows it: never a formula, never left out of a legend.
+
+    >>> print(plain("$a_1$"), plain("_base"))
+    \$a_1\$  _base
+    """
+    shown = drawable(name).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def percent_axis(axes: Axes) -> None:

@@ -20,6 +20,7 @@ from thr_probe.figures.style import (
     SKY,
     new_figure,
     paper_style,
+    plain,
     venue_width,
 )
 
@@ -47,7 +48,7 @@ def plot_timing(analysis: Analysis, *, venue: str = "neurips") -> Figure:
     modules = analysis.curves["modules"]
     runs = list(modules["run"].unique())
     width = venue_width(venue)
-    names = [shortened(run, 26 if width > 4 else 14) for run in runs]
+    names = [plain(shortened(run, 26 if width > 4 else 14)) for run in runs]
     with paper_style():
         figure = new_figure(width, 0.27 * len(runs) + (0.78 if width > 4 else 0.94))
         figure.set_layout_engine("constrained", h_pad=0.03, w_pad=0.03)

@@ -15,7 +15,7 @@ from matplotlib import get_data_path
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, get_font
+from matplotlib.font_manager import FontProperties
 from PIL import ImageFont
 from wordcloud import WordCloud
 
@@ -25,6 +25,7 @@ from thr_probe.figures.notice import plot_notice
 from thr_probe.figures.style import (
     EXPLOITATION,
     EXPLORATION,
+    drawable,
     label_panel,
     new_figure,
     paper_style,
@@ -191,7 +192,7 @@ def _place(
 def _cloud(table: pd.DataFrame, extent: tuple[float, float], font_path: str) -> list[PlacedWord]:
     if table.empty:
         return []
-    words = _short(_drawable(table["token"].tolist(), font_path))
+    words = _short([drawable(word, font_path) for word in table["token"]])
     sizes = table["mean"].abs().tolist()
     return layout_words(words, sizes, extent=extent, font_path=font_path)
 
@@ -234,15 +235,6 @@ def _title(table: pd.DataFrame, sign: str, num_types: object, cloud: Sequence[Pl
     enlarged = int((exact < SMALLEST_POINTS * (1 - 1e-9)).sum())
     note = f"; smallest {enlarged} enlarged" if enlarged else ""
     return f"{sign}: {len(table)} of {num_types:,} token types, mean THR {ends}{note}"
-
-
-def _drawable(words: Sequence[str], font_path: str) -> list[str]:
-    """The words with every character that the font lacks written as U+XXXX."""
-    glyphs = get_font(font_path).get_charmap()
-    return [
-        "".join(char if ord(char) in glyphs else f"U+{ord(char):04X}" for char in word)
-        for word in words
-    ]
 
 
 def _tint(colour: str, white: float) -> tuple[float, float, float]:
