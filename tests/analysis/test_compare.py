@@ -239,7 +239,7 @@ def test_disjoint_questions_are_refused(tmp_path: Path, make_run: MakeRun) -> No
 def test_greedy_and_sampled_completions_are_not_compared(tmp_path, make_run) -> None:
     first = with_options(make_run(tmp_path / "first", labelled({"a": "1"})), temperature=0.0)
     second = make_run(tmp_path / "second", labelled({"a": "10"}))
-    with pytest.raises(DataError, match="first has greedy completions, second has sampled completions"):
+    with pytest.raises(DataError, match="first has greedy completions, second has sampled"):
         compared(first, second)
     with pytest.raises(UsageError, match="needs two runs"):
         compared(first)
