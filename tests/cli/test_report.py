@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from thr_probe import gallery
 from thr_probe.cli import app
 from thr_probe.cli.report import report_command
+from thr_probe.errors import DataError
 from thr_probe.report.build import ReportOptions
 
 COMPLETIONS = [{"correct": True}, {"correct": False}]
@@ -48,6 +49,28 @@ def test_what_a_run_lacks_is_told_on_stderr_and_is_no_failure(make_run, tmp_path
     assert "run: density: " in result.stderr
     assert "scores" in result.stderr
     assert (tmp_path / "files" / "passk.csv").exists()
+
+
+def test_an_analysis_that_fails_leaves_the_page_and_ends_as_incomplete(
+    make_run, tmp_path, monkeypatch
+):
+    def broken(run, **options):
+        raise DataError("column thr: found nan", "score the run again")
+
+    monkeypatch.setattr(gallery, "ANALYSES", gallery.ANALYSES | {"density": broken})
+    result = run(make_run(tmp_path / "run", GROUPS), "-o", tmp_path / "page.html")
+    assert result.exit_code == 5, result.output
+    assert "not computed: run: density" in result.stderr
+    assert "column thr: found nan" in (tmp_path / "page.html").read_text()
+
+
+def test_a_file_to_keep_the_files_in_is_refused_at_once(make_run, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    trace = make_run(tmp_path / "run", GROUPS)
+    result = run(trace, "-o", tmp_path / "page.html", "--keep", tmp_path / "file")
+    assert result.exit_code == 3
+    assert "is a file, and a folder is needed" in result.stderr
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_options_reach_the_analyses(make_run, tmp_path):

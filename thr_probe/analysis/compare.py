@@ -70,7 +70,7 @@ def compare_sources(
         ks: of Pass@K; the powers of two up to the smaller n by default.
         seed: of the resampling.
         score_id: which scores; the only ones by default.
-        strict: refuse what else is warned about.
+        strict: refuse sources that differ in more than their policy.
 
     Returns:
         curves: `metrics`, a line per source, quantity and split, with both values, difference,
@@ -90,7 +90,7 @@ def compare_sources(
     differing = list(dict.fromkeys(text for pair in pairs for text in pair.warnings))
     too_few = list(dict.fromkeys(text for pair in pairs for text in pair.too_few))
     if strict:
-        refuse(differing + too_few)
+        refuse(differing)
     metrics = _metrics(pairs)
     several = len(pairs) > 1
     left_out = [

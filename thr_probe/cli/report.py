@@ -66,3 +66,7 @@ def report_command(
         raise IncompleteError(
             f"not read: {'; '.join(reported.unreadable)}", "the page has the other runs"
         )
+    if reported.failed:
+        raise IncompleteError(
+            f"not computed: {', '.join(reported.failed)}", "the page and the notes above say why"
+        )

@@ -76,6 +76,8 @@ class Reported:
     """What could not be computed, `run: analysis: reason`."""
     unreadable: tuple[str, ...]
     """Runs that could not be read, with the reason."""
+    failed: tuple[str, ...]
+    """Analyses that should have been computed and were not, `run: analysis`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ def write_report(
     """
     if len({path.resolve() for path in paths}) < len(paths) or not paths:
         raise UsageError("give one run or several different ones")
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise DataError(f"{keep} is a file, and a folder is needed", "choose another with --keep")
     with _folder(keep) as folder:
         analysed = [
             _analyse(path, name, folder, options, place=place if len(paths) > 1 else 0)
@@ -143,6 +147,12 @@ def write_report(
             if one.note
         ),
         unreadable=tuple(f"{each.path}: {each.error}" for each in analysed if each.error),
+        failed=tuple(
+            f"{each.name}: {one.name}"
+            for each in analysed
+            for one in each.outcomes
+            if one.failed and each.slug != RUNS
+        ),
     )
 
 
