@@ -22,7 +22,7 @@ from thr_probe.problems.pool import Ending, Outcome, WorkerPool
 from thr_probe.problems.verifier import MEMORY_BYTES
 from thr_probe.progress import SILENT, Advance, Monitor
 from thr_probe.traces import Run
-from thr_probe.traces.atomic import write_text
+from thr_probe.traces.atomic import write_result
 
 SECOND_GRADER = "thr_probe.problems.direct:judge"
 SECOND_MEANING = (
@@ -353,12 +353,11 @@ _EXAMPLE_COLUMNS = (
 
 def write_audit(audit: Audit, out: Path) -> list[Path]:
     """`verify.csv`, `verify-kinds.csv`, `verify-examples.csv` and all of it in `verify.json`."""
-    out.mkdir(parents=True, exist_ok=True)
     tables = {"": audit.summary, "-kinds": audit.kinds, "-examples": audit.examples}
     paths = []
     for ending, table in tables.items():
         path = out / f"verify{ending}.csv"
-        write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        write_result(path, table.to_csv(index=False, lineterminator="\n").encode())
         paths.append(path)
     content = {
         "facts": audit.facts,
@@ -369,8 +368,6 @@ def write_audit(audit: Audit, out: Path) -> list[Path]:
         .to_dict("records"),
     }
     path = out / "verify.json"
-    write_text(
-        path,
-        json.dumps(plain_facts(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    )
+    text = json.dumps(plain_facts(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_result(path, text.encode())
     return [*paths, path]

@@ -21,6 +21,7 @@ from thr_probe.traces.atomic import (
     remove_temporaries,
     temporary_folder,
     write_atomically,
+    write_result,
     write_text,
 )
 
@@ -329,3 +330,15 @@ def test_a_disk_that_is_really_full(tmp_path):
         "tokens.parquet: No space left on device",
         "['tokens.parquet'] True",
     ]
+
+
+def test_a_result_that_cannot_be_written_names_the_file_and_speaks_of_no_resume(tmp_path: Path):
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "file" / "view.html", tmp_path):
+        with pytest.raises(DataError, match=f"cannot write {path}: ") as refused:
+            write_result(path, b"content")
+        assert "-o" in str(refused.value.hint)
+        assert "resume" not in str(refused.value.hint)
+    write_result(tmp_path / "new" / "view.html", b"content")
+    assert (tmp_path / "new" / "view.html").read_bytes() == b"content"
+    assert (tmp_path / "file").read_text() == "kept"

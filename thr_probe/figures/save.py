@@ -6,14 +6,13 @@ import json
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from matplotlib.figure import Figure
 
 from thr_probe.analysis.result import Analysis, plain_facts
-from thr_probe.errors import DataError, UsageError
+from thr_probe.errors import UsageError
 from thr_probe.figures.style import paper_style
-from thr_probe.traces.atomic import write_atomically
+from thr_probe.traces.atomic import write_result
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -52,7 +51,7 @@ def save_figure(
         for name, path in zip(formats, paths, strict=True):
             content = BytesIO()
             figure.savefig(content, format=name, dpi=dpi, metadata=_METADATA[name])
-            _write(path, content.getvalue())
+            write_result(path, content.getvalue())
     return paths
 
 
@@ -90,7 +89,7 @@ def save_analysis(
     paths = []
     for name, text in texts.items():
         path = folder / name
-        _write(path, text.encode())
+        write_result(path, text.encode())
         paths.append(path)
     return paths + save_figure(figure, folder / analysis.name)
 
@@ -104,23 +103,3 @@ def _json(analysis: Analysis, command: str) -> str:
         "summary": analysis.summary.to_dict("records"),
     }
     return json.dumps(plain_facts(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Puts a file in place in one step: what stood there before survives a full disk."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write)
-    except (OSError, DataError) as error:
-        # the hint of a DataError is about --resume, which writing a figure does not have
-        cause = error.__cause__ if isinstance(error, DataError) else error
-        reason = getattr(cause, "strerror", None) or cause
-        raise DataError(
-            f"cannot write {path}: {reason}",
-            hint="check the folder, its permissions and the free space, or choose another with "
-            "--out",
-        ) from cause

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from markupsafe import Markup
 
@@ -36,7 +35,7 @@ from thr_probe.report.tables.latex import table_latex
 from thr_probe.report.tokens.viewer import MAX_TOKENS, viewer_fragment
 from thr_probe.report.written import Written, read_written
 from thr_probe.traces import Run, read_run
-from thr_probe.traces.atomic import write_atomically
+from thr_probe.traces.atomic import write_result
 from thr_probe.traces.layout import CONFIG_NAME
 from thr_probe.traces.manifest import MANIFEST_NAME, read_json_object
 
@@ -121,6 +120,8 @@ def write_report(
         raise UsageError("give one run or several different ones")
     if keep is not None and keep.exists() and not keep.is_dir():
         raise DataError(f"{keep} is a file, and a folder is needed", "choose another with --keep")
+    if out.is_dir():
+        raise DataError(f"{out} is a folder, and a file is needed", "choose another with -o")
     with _folder(keep) as folder:
         analysed = [
             _analyse(path, name, folder, options, place=place if len(paths) > 1 else 0)
@@ -135,7 +136,7 @@ def write_report(
         if latex is not None:
             extra = {f"paper-{table.name}": table_latex(table) for table in tables}
             files = write_latex(latex, _latex_items(analysed), tables=extra)
-    _write(out, text)
+    write_result(out, text.encode())
     return Reported(
         path=out,
         files=files,
@@ -332,16 +333,3 @@ def _latex_items(analysed: Sequence[_Analysed]) -> list[LatexItem]:
         for each in analysed
         for one in each.written
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode("utf-8"))
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}", "choose another file with -o"
-        ) from error

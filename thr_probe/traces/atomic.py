@@ -65,6 +65,29 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
             temporary.unlink()
 
 
+def write_result(path: Path, content: bytes) -> None:
+    """Puts a file in place in one step, and makes its folder: for commands that do not resume.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
+    except (OSError, DataError) as error:
+        # the hint of a DataError is about --resume, which writing a result does not have
+        cause = error.__cause__ if isinstance(error, DataError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        raise DataError(
+            f"cannot write {path}: {reason}",
+            hint="check the folder, its permissions and the free space, or choose another with -o",
+        ) from cause
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
 

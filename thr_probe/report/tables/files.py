@@ -9,7 +9,7 @@ from thr_probe.errors import UsageError
 from thr_probe.report.tables.latex import table_latex
 from thr_probe.report.tables.record import Table
 from thr_probe.report.tables.text import table_csv, table_json, table_markdown
-from thr_probe.traces.atomic import make_folder, write_text
+from thr_probe.traces.atomic import write_result
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {
     ".md": table_markdown,
@@ -40,11 +40,9 @@ def write_table(table: Table, out: Path) -> list[Path]:
                 f"-o {out}: unknown ending {out.suffix}",
                 f"choose {', '.join(WRITERS)}, or a folder",
             )
-        make_folder(out.parent)
         paths = [out]
     else:
-        make_folder(out)
         paths = [out / f"{table.name}{ending}" for ending in WRITERS]
     for path in paths:
-        write_text(path, WRITERS[path.suffix](table))
+        write_result(path, WRITERS[path.suffix](table).encode())
     return paths

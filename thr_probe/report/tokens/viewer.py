@@ -21,7 +21,7 @@ from thr_probe.analysis.result import counted
 from thr_probe.report.tokens.viewer_data import ViewerData, viewer_data
 from thr_probe.report.tokens.viewer_payload import payload
 from thr_probe.traces import Run
-from thr_probe.traces.atomic import make_folder, write_text
+from thr_probe.traces.atomic import write_result
 
 MAX_TOKENS = 100_000
 """Tokens on one page unless more are asked for; about 1 MB."""
@@ -115,8 +115,7 @@ def view_page(
         script_hash=csp_hash(fragment.js),
         style_hash=csp_hash(fragment.css),
     )
-    make_folder(out.parent)
-    write_text(out, page)
+    write_result(out, page.encode())
     return fragment
 
 
