@@ -168,6 +168,12 @@ class RolloutConfig(ScoringConfig):
         None, "Longest completion; unset: 3072, or what the context leaves.", panel=SAMPLING
     )
     seed: int = option(0, "Seed of the sampling.", panel=SAMPLING)
+    engine: str = option(
+        "transformers",
+        "What generates: transformers (the policy itself), vllm (in this process), or openai (a "
+        "running server, --base-url).",
+        panel=SAMPLING,
+    )
     verifier: str = option(
         "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
     )

@@ -65,7 +65,7 @@ class SampledGroup:
                 "extracted": verdict.extracted,
                 "verifier": verifier,
                 "verify_status": verdict.status,
-                "ids_source": "sampled",
+                "ids_source": completion.ids_source,
                 "seed": self.seed,
             }
             for rollout, (completion, text, verdict) in enumerate(judged)
@@ -95,7 +95,10 @@ def sample_groups(
         return []
     prompts = [Prompt(prompt_id=task.problem.prompt_id, token_ids=task.token_ids) for task in tasks]
     sampled = sampler.sample(prompts, settings)
-    texts = [[policy.decode(item.token_ids) for item in completions] for completions in sampled]
+    texts = [
+        [policy.decode(item.token_ids) if item.text is None else item.text for item in completions]
+        for completions in sampled
+    ]
     answers = [
         task.problem.accepted_answers
         for task, completions in zip(tasks, sampled, strict=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from thr_probe.sampling.protocol import (
     Completion,
     FinishReason,
+    IdsSource,
     Prompt,
     Sampler,
     SamplingSettings,
 )
 
-__all__ = ["Completion", "FinishReason", "Prompt", "Sampler", "SamplingSettings"]
+__all__ = ["Completion", "FinishReason", "IdsSource", "Prompt", "Sampler", "SamplingSettings"]

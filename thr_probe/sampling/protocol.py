@@ -21,6 +21,15 @@ class FinishReason(StrEnum):
     """The engine gave up."""
 
 
+class IdsSource(StrEnum):
+    """Where the ids of a completion come from."""
+
+    SAMPLED = "sampled"
+    """The engine's own ids."""
+    RETOKENIZED = "retokenized"
+    """The engine's text, tokenized again: they may differ from what was sampled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSettings:
     """How every prompt is sampled."""
@@ -63,11 +72,15 @@ class Completion:
 
     token_ids: Sequence[int]
     """The sampled ids, an emitted end-of-sequence included."""
-    logprobs: Sequence[float]
+    logprobs: Sequence[float] | None
     """Log-probability of each id in the distribution it was drawn from (temperature and top-p
-    applied); of greedy completions, the one at temperature 1."""
+    applied); of greedy completions, the one at temperature 1. None where the engine gave none."""
     finish_reason: FinishReason
     """Why it ended."""
+    ids_source: IdsSource = IdsSource.SAMPLED
+    """Whether the ids are those that were sampled."""
+    text: str | None = None
+    """The engine's own text; None: what the ids decode to."""
 
 
 @runtime_checkable
