@@ -51,8 +51,8 @@ class Manifest:
     """Engine that generated the completions."""
     verifier: str
     """Verifier that judged them."""
-    seed: int
-    """Seed of the run."""
+    seed: int | None
+    """Seed of the run; None where an imported one does not say."""
     argv: tuple[str, ...] = ()
     """The command line that started the run."""
     num_prompts: int
@@ -159,7 +159,7 @@ _FIELD_KINDS: dict[str, tuple[type, ...]] = {
     "dataset_digest": (str, type(None)),
     "sampler": (str,),
     "verifier": (str,),
-    "seed": (int,),
+    "seed": (int, type(None)),
     "argv": (list,),
     "num_prompts": (int,),
     "group_size": (int,),

@@ -170,8 +170,9 @@ _ROLLOUTS = (
         name="finish_reason",
         type=pa.string(),
         unit="state",
-        meaning="why the completion ended; length means it was cut off",
-        values=("stop", "length", "abort"),
+        meaning="why the completion ended; length means it was cut off, unknown that an imported "
+        "file does not say",
+        values=("stop", "length", "abort", "unknown"),
     ),
     Column(
         name="reward",
@@ -205,7 +206,11 @@ _ROLLOUTS = (
         values=("sampled", "retokenized", "absent"),
     ),
     Column(
-        name="seed", type=pa.int64(), unit="seed", meaning="seed that the completion was drawn with"
+        name="seed",
+        type=pa.int64(),
+        unit="seed",
+        meaning="seed that the completion was drawn with; null where an imported file does not say",
+        nullable=True,
     ),
 )
 
