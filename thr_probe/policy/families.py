@@ -12,18 +12,20 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from thr_probe.errors import PrerequisiteError
-
-PLAIN = ("qwen2", "qwen3", "llama", "gpt2", "mistral", "gemma", "phi", "phi3", "olmo2", "gpt_neox")
-"""Families known to be plain, with or without a bias; any other may pass the check as plain."""
+from thr_probe.policy.known import DECODERS, PLAIN
 
 SOFTCAP_FIELD = {
     "gemma2": "final_logit_softcapping",
     "gemma3_text": "final_logit_softcapping",
     "gemma3n_text": "final_logit_softcapping",
     "gemma4_text": "final_logit_softcapping",
+    "gemma4_unified_text": "final_logit_softcapping",
+    "beam": "final_logit_softcapping",
+    "inkling2_text": "final_logit_softcapping",
     "vaultgemma": "final_logit_softcapping",
     "nanochat": "final_logit_softcapping",
     "recurrent_gemma": "logits_soft_cap",
+    "xlstm": "output_logit_soft_cap",
 }
 """logits = c * tanh(z / c) with c from this config field; None there means no cap."""
 
@@ -31,6 +33,7 @@ FACTOR_FIELD = {
     "cohere": "logit_scale",
     "cohere2": "logit_scale",
     "cohere2_moe": "logit_scale",
+    "cohere_compass_text": "logit_scale",
     "falcon_h1": "lm_head_multiplier",
     "hyperclovax": "logits_scaling",
 }
@@ -45,6 +48,12 @@ DIVISOR_FIELD = {
     "granitemoeshared": "logits_scaling",
 }
 """logits = W h / divisor."""
+
+ROWS_FIELD = {
+    "inkling_text": "unpadded_vocab_size",
+    "inkling2_text": "unpadded_vocab_size",
+}
+"""logits are the first rows of W h, as many as this config field says; None there means all."""
 
 LARGE_LOGIT = 120.0
 """The check drives logits this far, where a soft-cap cannot be mistaken for rounding."""
@@ -63,6 +72,13 @@ class LogitRule:
     """Factor on W h."""
     softcap: float | None = None
     """Where the family soft-caps."""
+    rows: int | None = None
+    """Rows of W that belong to the vocabulary; None: all, none is padding."""
+
+    def weight_and_bias(self, layer: torch.nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """W and b without the rows that are padding; views of the layer's own."""
+        bias = None if layer.bias is None else layer.bias[: self.rows]
+        return layer.weight[: self.rows], bias
 
     def logits(self, product: Tensor, bias: Tensor | None) -> Tensor:
         """The logits for a product W h."""
@@ -76,14 +92,17 @@ def logit_rule(config: PreTrainedConfig) -> LogitRule:
     """The rule of a model's family, read from its config; a plain head for families not listed."""
     text = config.get_text_config()
     family = text.model_type
-    if family in SOFTCAP_FIELD:
-        cap = getattr(text, SOFTCAP_FIELD[family])
-        return LogitRule(softcap=None if cap is None else float(cap))
+    cap = getattr(text, SOFTCAP_FIELD[family]) if family in SOFTCAP_FIELD else None
+    scale = 1.0
     if family in FACTOR_FIELD:
-        return LogitRule(scale=float(getattr(text, FACTOR_FIELD[family])))
+        scale = float(getattr(text, FACTOR_FIELD[family]))
     if family in DIVISOR_FIELD:
-        return LogitRule(scale=1.0 / float(getattr(text, DIVISOR_FIELD[family])))
-    return LogitRule()
+        scale = 1.0 / float(getattr(text, DIVISOR_FIELD[family]))
+    return LogitRule(
+        scale=scale,
+        softcap=None if cap is None else float(cap),
+        rows=getattr(text, ROWS_FIELD[family]) if family in ROWS_FIELD else None,
+    )
 
 
 def unembedding(model: PreTrainedModel) -> torch.nn.Linear:
@@ -136,9 +155,8 @@ def check_logits(model: PreTrainedModel, rule: LogitRule) -> None:
     Raises:
         PrerequisiteError: naming the family and what differs.
     """
-    head = unembedding(model)
-    vocab_size = head.weight.shape[0]
-    ids = torch.linspace(0, vocab_size - 1, 8, device=head.weight.device).long().repeat(2, 1)
+    weight, _ = rule.weight_and_bias(unembedding(model))
+    ids = torch.linspace(0, len(weight) - 1, 8, device=weight.device).long().repeat(2, 1)
     ids[1, -1] = 0
     largest = _compare(model, rule, ids, factor=1.0)
     if largest > 0:
@@ -147,12 +165,12 @@ def check_logits(model: PreTrainedModel, rule: LogitRule) -> None:
 
 def _compare(model: PreTrainedModel, rule: LogitRule, ids: Tensor, *, factor: float) -> float:
     """Check one factor; returns the largest |scale * W h + b|."""
-    head = unembedding(model)
+    weight, bias = rule.weight_and_bias(unembedding(model))
     with capture_states(model, factor=factor, keep_logits=True) as states:
         logits = model(input_ids=ids, use_cache=False).logits
     if len(states) != 1:
         raise _refused(model, f"its unembedding ran {len(states)} times in one forward pass")
-    product = torch.nn.functional.linear(states[0], head.weight)
+    product = torch.nn.functional.linear(states[0], weight)
     if logits.shape != product.shape:
         raise _refused(
             model, f"logits have shape {tuple(logits.shape)}, W h {tuple(product.shape)}"
@@ -163,11 +181,11 @@ def _compare(model: PreTrainedModel, rule: LogitRule, ids: Tensor, *, factor: fl
     first, second = states[0][:, :-1].to(wide)
     if relative_error(second, first) > tolerance:
         raise _refused(model, "a later token changes earlier states: it is not a causal model")
-    expected = rule.logits(product.to(wide), head.bias)
+    expected = rule.logits(product.to(wide), bias)
     error = relative_error(logits.to(wide), expected)
     if not error <= tolerance:
         raise _refused(model, f"its logits differ from {_formula(rule)} by {error:.2%}")
-    raw = LogitRule(scale=rule.scale).logits(product.to(wide), head.bias)
+    raw = LogitRule(scale=rule.scale).logits(product.to(wide), bias)
     return float(raw.abs().max())
 
 
@@ -183,10 +201,26 @@ def _formula(rule: LogitRule) -> str:
     return scaled if rule.softcap is None else f"the soft-cap of {scaled} at {rule.softcap:g}"
 
 
+def known_families() -> dict[str, list[str]]:
+    """The families whose logits are known, by how they come from W h."""
+    return {
+        "W h + b": sorted(set(PLAIN) - set(ROWS_FIELD)),
+        "W h + b, as decoders": sorted(DECODERS),
+        "soft-capped": sorted(SOFTCAP_FIELD),
+        "scaled": sorted({*FACTOR_FIELD, *DIVISOR_FIELD}),
+        "first rows of W h": sorted(ROWS_FIELD),
+    }
+
+
 def _refused(model: PreTrainedModel, reason: str) -> PrerequisiteError:
     family = model.config.get_text_config().model_type
-    known = sorted({*PLAIN, *SOFTCAP_FIELD, *FACTOR_FIELD, *DIVISOR_FIELD})
+    known = known_families()
+    hint = (
+        f"THR needs to know how logits come from W h; {len(set().union(*known.values()))} families "
+        "are known, thr_probe/integrations/README.md names them"
+    )
+    if family in DECODERS:
+        hint = "load it as a decoder: set is_decoder to true in its config"
     return PrerequisiteError(
-        f"model family {family!r} ({type(model).__name__}) is refused: {reason}",
-        hint="THR needs to know how logits come from W h; known families: " + ", ".join(known),
+        f"model family {family!r} ({type(model).__name__}) is refused: {reason}", hint=hint
     )

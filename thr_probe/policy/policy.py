@@ -113,9 +113,9 @@ class Policy:
 
     def head(self, temperature: float = 1.0) -> Head:
         """The map from states to the distribution at a temperature; shares the model's weight."""
-        layer = unembedding(self.model)
-        bias = None if layer.bias is None else layer.bias.detach()
-        return Head(layer.weight.detach(), bias, self.rule.scale, self.rule.softcap, temperature)
+        weight, bias = self.rule.weight_and_bias(unembedding(self.model))
+        fixed = None if bias is None else bias.detach()
+        return Head(weight.detach(), fixed, self.rule.scale, self.rule.softcap, temperature)
 
     @torch.no_grad()
     def states(self, input_ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
@@ -190,7 +190,7 @@ class Policy:
                 hint="score with the model that sampled them",
             )
         top = max(*prompt_ids, *(max(completion) for completion in completions))
-        if top >= unembedding(self.model).weight.shape[0]:
+        if top >= len(self.head().weight_VD):
             raise DataError(f"token id {top} is outside the vocabulary of {self.name}")
 
 
@@ -216,7 +216,7 @@ def as_policy(
             f"{name} has no end-of-sequence token: its completions would never stop",
             hint="set eos_token in the tokenizer, or eos_token_id in generation_config.json",
         )
-    vocab_size = unembedding(model).weight.shape[0]
+    vocab_size = len(policy.head().weight_VD)
     added = tokenizer.added_tokens_decoder
     # added tokens aside: Gemma 3's image token has no row in its text models
     largest = max((row for row in tokenizer.get_vocab().values() if row not in added), default=0)

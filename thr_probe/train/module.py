@@ -65,13 +65,13 @@ class PolicyModule(torch.nn.Module):
     def _head(
         self, hidden_ND: Tensor, token_ids_N: Tensor, temperature: float, chunk_size: int
     ) -> tuple[Tensor, Tensor]:
-        layer = unembedding(self.model)
-        weight_VD = layer.weight.to(accumulation_dtype(hidden_ND))
+        weight_VD, bias_V = self.rule.weight_and_bias(unembedding(self.model))
+        weight_VD = weight_VD.to(accumulation_dtype(hidden_ND))
         read = functools.partial(_read, rule=self.rule, temperature=temperature)
         keeps = len(token_ids_N) * len(weight_VD) <= KEPT_LOGITS or not torch.is_grad_enabled()
         logprobs, entropies = [], []
         for chunk in chunks(len(token_ids_N), chunk_size):
-            parts = (hidden_ND[chunk], weight_VD, layer.bias, token_ids_N[chunk])
+            parts = (hidden_ND[chunk], weight_VD, bias_V, token_ids_N[chunk])
             logprob_C, entropy_C = (
                 read(*parts) if keeps else checkpoint(read, *parts, use_reentrant=False)
             )
