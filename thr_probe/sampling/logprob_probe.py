@@ -24,6 +24,9 @@ TOLERANCE = 0.25
 LEAST_GAP, LEAST_SHIFT = 0.1, 0.02
 """Differences in nats that bfloat16 does not blur."""
 
+PROBE_TEMPERATURE = PROBE_TOP_P = 0.5
+"""Far from 1: what a server does there it does at other values."""
+
 EDGE = 0.005
 """A nucleus that ends this close to top-p may end one token earlier or later."""
 
@@ -35,7 +38,7 @@ def what_is_wrong(
 
     Args:
         prompts: looked at one after another until one tells.
-        settings: temperature and top-p of the sampling.
+        settings: of the sampling; what stays at 1 is not looked at.
         at: asks the server.
     """
     temperature, top_p = settings.temperature, settings.top_p
@@ -43,13 +46,14 @@ def what_is_wrong(
     def tempered(prompt: Prompt) -> bool | None:
         if temperature == 1:
             return True
-        return has_temperature(at(prompt, 1.0, 1.0), at(prompt, temperature, 1.0), temperature)
+        probed = PROBE_TEMPERATURE if temperature > 0 else 0.0
+        return has_temperature(at(prompt, 1.0, 1.0), at(prompt, probed, 1.0), probed)
 
     def cut(prompt: Prompt) -> bool | None:
         # greedy sampling knows no nucleus
         if top_p == 1 or temperature == 0:
             return True
-        return has_top_p(at(prompt, temperature, 1.0), at(prompt, temperature, top_p), top_p)
+        return has_top_p(at(prompt, 1.0, 1.0), at(prompt, 1.0, PROBE_TOP_P), PROBE_TOP_P)
 
     for test, part in ((tempered, "the temperature"), (cut, "top-p")):
         answers = (test(prompt) for prompt in prompts)
@@ -102,12 +106,14 @@ def has_top_p(whole: Mapping[str, float], found: Mapping[str, float], top_p: flo
         mass += math.exp(whole[token])
         nucleus += 1
     outside = ordered[nucleus:]
-    # a nucleus wider than what is shown has at least this mass, and little more
-    shift = -math.log(min(max(mass, top_p), 1.0))
-    if not outside and shift < LEAST_SHIFT:
+    # a nucleus wider than what is shown ends before another token as likely as the last shown
+    most = mass if mass >= top_p else top_p + math.exp(whole[ordered[-1]])
+    least_shift, most_shift = -math.log(min(most, 1.0)), -math.log(min(max(mass, top_p), 1.0))
+    if not outside and least_shift < LEAST_SHIFT:
         return None
     got = found[ordered[0]] - whole[ordered[0]]
-    fits = abs(got - shift) < max(TOLERANCE * shift, TOLERANCE * LEAST_SHIFT)
+    slack = TOLERANCE * max(least_shift, LEAST_SHIFT)
+    fits = least_shift - slack < got < most_shift + slack
     return fits and not possible & set(outside)
 
 
