@@ -10,7 +10,7 @@ from thr_probe.policy import Policy
 from thr_probe.problems import Verdict, Verifier
 from thr_probe.prompts import TokenizedProblem
 from thr_probe.sampling import Completion, FinishReason, Prompt, Sampler, SamplingSettings
-from thr_probe.traces import list_values, read_run, write_tokens
+from thr_probe.traces.token_table import write_occurring_tokens
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,12 +128,4 @@ def _judged(completion: Completion, verdict: Verdict, *, truncated_wrong: bool) 
 
 def write_token_table(run_path: Path, policy: Policy) -> None:
     """`tokens.parquet`: bytes and text of every id that occurs in a run's completions."""
-    ids: set[int] = set()
-    for table in read_run(run_path).iter_completions(["token_ids"]):
-        values, _ = list_values(table["token_ids"])
-        ids.update(values.tolist())
-    rows = [
-        {"token_id": token_id, "bytes": data, "text": text}
-        for token_id, data, text in policy.token_rows(sorted(ids))
-    ]
-    write_tokens(run_path, rows)
+    write_occurring_tokens(run_path, policy.token_rows)

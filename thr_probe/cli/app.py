@@ -11,6 +11,7 @@ from thr_probe.cli.collect import collect_command, demo_command, score_command
 from thr_probe.cli.compare import compare_command
 from thr_probe.cli.doctor import doctor_command
 from thr_probe.cli.evaluate import eval_command
+from thr_probe.cli.import_ import import_command
 from thr_probe.cli.preview import preview_command
 from thr_probe.cli.report import report_command
 from thr_probe.cli.reproduce import reproduce_command
@@ -55,6 +56,7 @@ def main(
 
 app.command("demo")(demo_command)
 app.command("collect")(collect_command)
+app.command("import")(import_command)
 app.command("score")(score_command)
 app.command("eval")(eval_command)
 app.add_typer(analyze_app, name="analyze")  # the commands of ANALYSES are in it

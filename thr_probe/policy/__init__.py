@@ -5,6 +5,15 @@ from __future__ import annotations
 from thr_probe.policy.load import load_policy
 from thr_probe.policy.policy import Policy, as_policy
 from thr_probe.policy.save import save_policy
+from thr_probe.policy.tokenizer import PolicyTokenizer, load_tokenizer
 from thr_probe.policy.tokens import TokenRow
 
-__all__ = ["Policy", "TokenRow", "as_policy", "load_policy", "save_policy"]
+__all__ = [
+    "Policy",
+    "PolicyTokenizer",
+    "TokenRow",
+    "as_policy",
+    "load_policy",
+    "load_tokenizer",
+    "save_policy",
+]

@@ -81,7 +81,7 @@ def load_policy(
     precision = resolve_dtype(dtype, place)
     source = model_source(model)
     config = _config(source, model, revision)
-    tokenizer = _tokenizer(source, model, revision)
+    tokenizer = read_tokenizer(source, model, revision)
     network = _weights(source, model, config, precision, revision)
     if adapter is not None:
         network = merge_adapter(network, adapter)
@@ -203,7 +203,18 @@ def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
     return config
 
 
-def _tokenizer(source: str, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+def read_tokenizer(source: str, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory or hub id.
+
+    Args:
+        source: what transformers is given.
+        model: what the user said, for messages.
+        revision: on the hub.
+
+    Raises:
+        PrerequisiteError: it cannot be found or fetched.
+        DataError: it is broken, or has no end-of-sequence token.
+    """
     with _tokenizer_files_named(source, model), _explained(model, "tokenizer"), quiet():
         declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
         # AutoTokenizer would put the family's own splitting (Qwen2's) over a tokenizer.json that

@@ -6,6 +6,7 @@ from thr_probe.traces.reader import Run, read_config, read_run
 from thr_probe.traces.schema import SCHEMA_VERSION, TABLES, Column, arrow_schema, schema_markdown
 from thr_probe.traces.validate import Finding, validate_run
 from thr_probe.traces.writer import (
+    check_room,
     completed_parts,
     create_run,
     finish_run,
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "arrow_schema",
+    "check_room",
     "completed_parts",
     "create_run",
     "finish_run",

@@ -55,6 +55,7 @@ _OWN_NAMES = (
     "checkpoints",
     "model",
     "tensorboard",
+    "import.json",  # of an imported run
     "analysis",  # where analyze writes by default: figures of rollouts that are gone would mislead
 )
 
@@ -169,7 +170,13 @@ def completed_parts(run_path: Path, table: str) -> list[int]:
     return indices
 
 
-def _make_room(run_path: Path, *, overwrite: bool) -> None:
+def check_room(run_path: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that a run cannot be started in; `create_run` does it too.
+
+    Raises:
+        UsageError: a run stands there already, or other files do.
+        DataError: rollouts without their manifest.
+    """
     present = {entry.name for entry in run_path.iterdir()} if run_path.is_dir() else set()
     if MANIFEST_NAME in present and not overwrite:
         raise UsageError(
@@ -186,7 +193,11 @@ def _make_room(run_path: Path, *, overwrite: bool) -> None:
         raise UsageError(
             f"{run_path} is not empty and not a run (it holds {foreign[0]})", "choose another -o"
         )
-    # what is left are files of a run: of the one to replace, or of one killed before it stood
+
+
+def _make_room(run_path: Path, *, overwrite: bool) -> None:
+    check_room(run_path, overwrite=overwrite)
+    # what is there are files of a run: of the one to replace, or of one killed before it stood
     try:
         for name in _OWN_NAMES:
             entry = run_path / name

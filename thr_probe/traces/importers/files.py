@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 from thr_probe.errors import DataError
 from thr_probe.traces.importers.foreign import Refused
 
+MAX_CSV_FIELD = 1 << 30
 ROWS_AT_ONCE = 64
 """Rows of a Parquet file that become Python objects at once: completions are long."""
 
@@ -40,13 +44,54 @@ def json_lines(path: Path) -> Iterator[Record | Refused]:
     number = 0
     try:
         with _opened(path) as file:
+            _refuse_wide_text(path, file)
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _parsed(f"{path}, line {number}", line)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, FileNotFoundError) or number == 0:
             raise DataError(f"{path} cannot be read: {error}") from error
         yield Refused(where=f"{path}, after line {number}", reason=f"the file ends: {error}")
+
+
+def csv_rows(path: Path) -> Iterator[Record | Refused]:
+    """The rows of a .csv file by the names of its first line; every value is text.
+
+    A row of another length than the header comes as `Refused`, and so does the rest of a file whose
+    quotes are not closed.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
+    """
+    csv.field_size_limit(MAX_CSV_FIELD)  # the default refuses texts over 128 KiB
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            for number, row in enumerate(reader, start=1):
+                where = f"{path}, row {number}"
+                if len(row) == len(header):
+                    yield Record(where=where, values=dict(zip(header, row, strict=True)))
+                elif row:
+                    yield Refused(where=where, reason="another number of fields than the header")
+    except csv.Error as error:
+        yield Refused(where=f"{path}, after row {number}", reason=f"no CSV from here on: {error}")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 after row {number}: {error.reason}", "save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def csv_columns(path: Path) -> list[str]:
+    """The names in the first line of a .csv file; none where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def first_object(path: Path) -> Mapping[str, Any] | None:
@@ -102,12 +147,23 @@ def files_in(path: Path, *endings: str) -> list[Path]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], opened)
+
+
+def _refuse_wide_text(path: Path, file: IO[bytes]) -> None:
+    # each of its lines would be refused, with a reason that tells nothing
+    mark = file.read(2)
+    file.seek(0)
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DataError(f"{path} is UTF-16", "save the file as UTF-8")
 
 
 def _parsed(where: str, line: bytes) -> Record | Refused:
     try:
         values = json.loads(line)
+    except UnicodeDecodeError:
+        return Refused(where=where, reason="not UTF-8")
     except ValueError:
         ends = "" if line.endswith(b"\n") else ", the file seems cut off"
         return Refused(where=where, reason=f"not JSON{ends}")

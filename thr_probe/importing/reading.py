@@ -1,0 +1,291 @@
+"""The first pass: foreign completions are checked one by one and put with their group."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from thr_probe.errors import DataError
+from thr_probe.importing.labels import Labels
+from thr_probe.importing.refusals import Refusals, RowRefusedError
+from thr_probe.importing.settings import ImportSettings
+from thr_probe.importing.spool import Spool, Spooled, SpooledPrompt
+from thr_probe.importing.words import Words
+from thr_probe.problems.problem import prompt_id
+from thr_probe.progress import SILENT, Monitor
+from thr_probe.traces.importers.foreign import ForeignCompletion, Refused
+
+ROWS_BETWEEN_LOOKS = 256
+"""Rows between two looks whether to stop."""
+ROWS_TO_JUDGE_A_TOKENIZER = 50
+FINISH_REASONS = ("stop", "length", "abort")
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """Completions of one prompt in one step, by their counts."""
+
+    place: int
+    """Order of appearance."""
+    step: int | None
+    """Of training."""
+    base_id: str
+    """prompt_id by its question and prompt text; other groups may have the same."""
+    answer: bytes
+    """Digest of the gold answer."""
+    has_answer: bool
+    """Whether there is one."""
+    prompt_ids: bytes | None
+    """Digest of the prompt's ids, where the files have them."""
+    next_rollout: int = 0
+    """Number of a completion that has none."""
+    num_rows: int = 0
+    """Completions."""
+    num_bytes: int = 0
+    """About what its texts and lists take."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What the first pass found."""
+
+    groups: list[Group] = field(default_factory=list)
+    """In the order of appearance."""
+    refusals: Refusals = field(default_factory=Refusals)
+    """Rows left out because of what they are."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rows by what was noticed."""
+    datasets: Counter[str] = field(default_factory=Counter)
+    """Rows by problem set."""
+    models: Counter[str] = field(default_factory=Counter)
+    """Rows by policy."""
+    verifiers: Counter[str | None] = field(default_factory=Counter)
+    """Rows by what judged them for the source."""
+    stopped: bool = False
+    """Whether the user stopped it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Reader:
+    """Fills a spool."""
+
+    spool: Spool
+    """Where completions go."""
+    settings: ImportSettings
+    """The user's."""
+    words: Words | None = None
+    """To check ids against."""
+    found: Reading = field(default_factory=Reading)
+    """The result."""
+    labels: Labels = field(init=False)
+    _by_key: dict[tuple[int | None, bytes], Group] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.labels = Labels(settings=self.settings)
+
+    def read(
+        self, rows: Iterable[ForeignCompletion | Refused], monitor: Monitor = SILENT
+    ) -> Reading:
+        """Take every row, or count why not.
+
+        Raises:
+            UsageError: rewards whose meaning the user has to say.
+            DataError: a file that cannot be read; a tokenizer that is not the one of the ids.
+        """
+        found = self.found
+        for number, row in enumerate(rows):
+            if number % ROWS_BETWEEN_LOOKS == 0 and monitor.should_stop():
+                found.stopped = True
+                return found
+            found.counts["rows_read"] += 1
+            if isinstance(row, Refused):
+                found.refusals.add(row.where, row.reason)
+                continue
+            try:
+                self._take(row)
+            except RowRefusedError as error:
+                found.refusals.add(row.where, str(error))
+        self.labels.check()
+        self._check_tokenizer(at_least=1)
+        return found
+
+    def _take(self, row: ForeignCompletion) -> None:
+        if not self._is_wanted(row):
+            self.found.counts["rows_skipped"] += 1
+            return
+        key = (row.step, _digest(row.group))
+        group = self._by_key.get(key)
+        if group is None and len(self._by_key) == self.settings.max_groups:
+            self.found.counts["rows_skipped"] += 1
+            return
+        spooled = self._checked(row)
+        prompt = _prompt(row)
+        if group is None:
+            group = self._new_group(row, prompt)
+            self._by_key[key] = group
+        else:
+            _check_same_prompt(group, prompt)
+        rollout = group.next_rollout if row.rollout is None else int(row.rollout)
+        if not self.spool.add(group.place, rollout, spooled):
+            self.found.counts["duplicates"] += 1
+            raise RowRefusedError("the same step, group and rollout as an earlier row")
+        self._count(row, spooled, group, rollout)
+
+    def _is_wanted(self, row: ForeignCompletion) -> bool:
+        steps = self.settings.steps
+        return steps is None or (row.step is not None and steps[0] <= row.step < steps[1])
+
+    def _new_group(self, row: ForeignCompletion, prompt: SpooledPrompt) -> Group:
+        if row.step is not None and not 0 <= row.step < 2**31:
+            raise RowRefusedError(f"the step is {row.step}")
+        group = Group(
+            place=len(self.found.groups),
+            step=row.step,
+            base_id=prompt_id(prompt.question, prompt.prompt_text),
+            answer=_digest("\0".join(prompt.accepted_answers)),
+            has_answer=bool(prompt.accepted_answers),
+            prompt_ids=_digest_of_ids(prompt.token_ids),
+        )
+        self.found.groups.append(group)
+        self.spool.add_prompt(group.place, prompt)
+        return group
+
+    def _checked(self, row: ForeignCompletion) -> Spooled:
+        label = self.labels.read(row)
+        text = whole_text(row.text)
+        self.found.counts["broken_text"] += text != row.text
+        ids = _ids(row.token_ids, "token_ids")
+        if ids is not None and self.words is not None:
+            self._compare(ids, text, self.words)
+        return Spooled(
+            text=text,
+            token_ids=ids,
+            logprobs=self._logprobs(row, ids),
+            reward=label.reward,
+            correct=label.correct,
+            extracted=None if row.extracted is None else whole_text(row.extracted),
+            verifier=row.verifier,
+            finish_reason=row.finish_reason if row.finish_reason in FINISH_REASONS else None,
+            seed=row.seed if row.seed is not None and 0 <= row.seed < 2**63 else None,
+        )
+
+    def _logprobs(
+        self, row: ForeignCompletion, ids: Sequence[int] | None
+    ) -> Sequence[float] | None:
+        if row.sampler_logprobs is None:
+            return None
+        if ids is None or len(row.sampler_logprobs) != len(ids):
+            self.found.counts["logprobs_of_other_length"] += 1
+            return None
+        try:
+            values = array("f", row.sampler_logprobs)
+        except (TypeError, OverflowError):
+            values = array("f", [math.nan])
+        if not all(map(math.isfinite, values)):
+            self.found.counts["logprobs_not_finite"] += 1
+            return None
+        return values
+
+    def _compare(self, ids: Sequence[int], text: str, words: Words) -> None:
+        """Whether the ids are the text's under the tokenizer."""
+        counts = self.found.counts
+        counts["ids_checked"] += 1
+        if max(ids) >= words.size:
+            counts["ids_beyond_vocabulary"] += 1
+            self._check_tokenizer(at_least=ROWS_TO_JUDGE_A_TOKENIZER)
+            raise RowRefusedError(f"token ids beyond the {words.size} of {words.name}")
+        wanted = "".join(text.split())
+        if not any(
+            "".join(words.decode(ids, skip_special_tokens=skip).split()) == wanted
+            for skip in (True, False)
+        ):
+            counts["ids_of_other_text"] += 1
+            self._check_tokenizer(at_least=ROWS_TO_JUDGE_A_TOKENIZER)
+
+    def _check_tokenizer(self, *, at_least: int) -> None:
+        counts = self.found.counts
+        wrong = counts["ids_beyond_vocabulary"] + counts["ids_of_other_text"]
+        if self.words is None or counts["ids_checked"] < at_least:
+            return
+        if 2 * wrong > counts["ids_checked"]:
+            raise DataError(
+                f"{self.words.name} is not the tokenizer of these token ids: of "
+                f"{counts['ids_checked']} completions it reads {wrong} differently from their text",
+                "give the tokenizer of the policy that sampled them, or leave --tokenizer out: the "
+                "ids are kept as they are",
+            )
+
+    def _count(self, row: ForeignCompletion, spooled: Spooled, group: Group, rollout: int) -> None:
+        found = self.found
+        group.num_rows += 1
+        group.next_rollout = max(group.next_rollout, rollout + 1)
+        group.num_bytes += len(spooled.text) + 4 * len(spooled.token_ids or ())
+        group.num_bytes += 4 * len(spooled.logprobs or ())
+        found.counts["to_grade"] += spooled.correct is None
+        found.counts["without_answer"] += not row.answer
+        found.datasets[row.dataset or ""] += 1
+        found.models[row.model or ""] += 1
+        found.verifiers[row.verifier] += 1
+
+
+def whole_text(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, as U+FFFD.
+
+    >>> whole_text("a" + chr(0xD83D) + "b") == "a" + chr(0xFFFD) + "b"
+    True
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _prompt(row: ForeignCompletion) -> SpooledPrompt:
+    prompt_text = whole_text(row.prompt_text)
+    return SpooledPrompt(
+        question=prompt_text if row.question is None else whole_text(row.question),
+        prompt_text=prompt_text,
+        answer=None if row.answer is None else whole_text(row.answer),
+        answer_alt=None if row.answer_alt is None else whole_text(row.answer_alt),
+        token_ids=_ids(row.prompt_token_ids, "prompt_token_ids"),
+        dataset=row.dataset,
+        level=row.level,
+    )
+
+
+def _check_same_prompt(group: Group, prompt: SpooledPrompt) -> None:
+    if prompt_id(prompt.question, prompt.prompt_text) != group.base_id:
+        raise RowRefusedError("another prompt than the first row of its group")
+    ids = _digest_of_ids(prompt.token_ids)
+    if None not in (ids, group.prompt_ids) and ids != group.prompt_ids:
+        raise RowRefusedError("other prompt ids than the first row of its group")
+    answers = prompt.accepted_answers
+    if answers and _digest("\0".join(answers)) != group.answer:
+        raise RowRefusedError("another gold answer than the first row of its group")
+
+
+def _ids(values: Sequence[int] | None, name: str) -> Sequence[int] | None:
+    if values is None or len(values) == 0:
+        return None
+    try:
+        ids = array("i", values)
+    except (TypeError, OverflowError) as error:
+        raise RowRefusedError(f"{name} are not whole numbers of 32 bits") from error
+    if min(ids) < 0:
+        raise RowRefusedError(f"{name} hold a negative number")
+    return ids
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _digest_of_ids(ids: Sequence[int] | None) -> bytes | None:
+    if ids is None:
+        return None
+    return hashlib.blake2b(array("i", ids).tobytes(), digest_size=16).digest()
