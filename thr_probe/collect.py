@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict
+from thr_probe.engine import Engine, load_engine
 from thr_probe.errors import UsageError
 from thr_probe.groups import SampledGroup, sample_groups, write_token_table
 from thr_probe.policy import Policy
@@ -39,10 +40,8 @@ from thr_probe.resume import (
     has_manifest,
     is_whole,
 )
-from thr_probe.sampling import Sampler, SamplingSettings
-from thr_probe.sampling.hf import TransformersSampler
+from thr_probe.sampling import Sampler, SamplingSettings, rest
 from thr_probe.score import (
-    policy_of,
     probe_options,
     recorded,
     score_rows,
@@ -88,7 +87,7 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
     overwrite: bool = False,
     argv: Sequence[str] = (),
     monitor: Monitor = SILENT,
-    load: Callable[[], Policy] | None = None,
+    load: Callable[[], Engine] | None = None,
 ) -> bool:
     """Sample, verify and score a problem set into a run directory.
 
@@ -99,7 +98,7 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         overwrite: replace a run that stands there.
         argv: the command line, for the manifest.
         monitor: told of every finished shard, and asked between shards whether to stop.
-        load: gives the policy of the options, if it is needed; unset: `load_policy`.
+        load: gives policy and engine of the options, if they are needed; unset: `load_engine`.
 
     Returns:
         Whether the run is complete.
@@ -118,7 +117,8 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         if is_whole(run_path, config):
             read_run(run_path)
             return True
-    policy = load() if load is not None else policy_of(config, world)
+    engine = load() if load is not None else load_engine(config, world, scores=config.score)
+    policy = engine.policy
     problem_set = load_problems(
         config.dataset,
         template=config.template,
@@ -134,7 +134,7 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         max_prompt_tokens=config.max_prompt_tokens,
         max_new_tokens=config.max_new_tokens,
     )
-    job = _job(run_path, config, policy, tasks)
+    job = _job(run_path, config, engine, tasks)
     with job.verifier:
         manifest = _manifest(job, problem_set, tasks, num_long, argv)
         if resuming:
@@ -152,14 +152,14 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
 
 
 def _job(
-    run_path: Path, config: CollectConfig, policy: Policy, tasks: Sequence[TokenizedProblem]
+    run_path: Path, config: CollectConfig, engine: Engine, tasks: Sequence[TokenizedProblem]
 ) -> Job:
-    limit = longest_completion(tasks, policy, config.max_new_tokens)
+    limit = longest_completion(tasks, engine.policy, config.max_new_tokens)
     return Job(
         run_path=run_path,
         config=config,
-        policy=policy,
-        sampler=TransformersSampler(policy=policy, batch_tokens=config.batch_tokens),
+        policy=engine.policy,
+        sampler=engine.sampler,
         verifier=load_verifier(
             config.verifier,
             correct_above=config.correct_above,
@@ -259,6 +259,8 @@ def _run_shard(job: Job, index: int, shard: Sequence[TokenizedProblem]) -> Advan
         job.settings,
         truncated_wrong=job.config.truncated_wrong,
     )
+    if job.config.score:
+        rest(job.sampler)
     rollouts = [row for group in groups for row in group.rows(verifier=job.verifier.name)]
     scores = [_scored(job, group) for group in groups] if job.config.score else []
     write_part(job.run_path, "rollouts", index, rollouts, overwrite=True)

@@ -8,41 +8,25 @@ from __future__ import annotations
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from thr_probe.engine_options import check_engine
 from thr_probe.errors import DataError, UsageError
 
 ENVIRONMENT_PREFIX = "THR_PROBE_"
 COMMANDS = ("collect", "score", "demo", "train", "eval", "reproduce")
 
 
-PANELS = (
-    GENERAL,
-    POLICY,
-    PROBLEMS,
-    SAMPLING,
-    VERIFIER,
-    METHOD,
-    THR,
-    OBJECTIVE,
-    OPTIMISER,
-    OUTPUT,
-) = (
-    "Options",
-    "Policy",
-    "Problems",
-    "Sampling",
-    "Verifier",
-    "Method",
-    "THR",
-    "Objective",
-    "Optimiser",
-    "Output",
-)
+GENERAL, POLICY, PROBLEMS = "Options", "Policy", "Problems"
+SAMPLING, ENGINE, VERIFIER = "Sampling", "Engine", "Verifier"
+METHOD, THR, OBJECTIVE = "Method", "THR", "Objective"
+OPTIMISER, OUTPUT = "Optimiser", "Output"
+PANELS = (GENERAL, POLICY, PROBLEMS, SAMPLING, ENGINE, VERIFIER, METHOD, THR, OBJECTIVE)
+PANELS += (OPTIMISER, OUTPUT)
 """Headings of the options in the help, in their order."""
 
 
@@ -65,6 +49,12 @@ def option(default: object, meaning: str, *flags: str, panel: str = GENERAL, lea
         default=default,
         metadata={"help": meaning, "flags": flags, "panel": panel, "least": least},
     )
+
+
+def same_option(kind: type[Options], name: str) -> Any:
+    """A config field like one of another command's."""
+    found = {item.name: item for item in fields(kind)}[name]
+    return field(default=found.default, metadata=found.metadata)
 
 
 def flag_name(name: str) -> str:
@@ -172,7 +162,32 @@ class RolloutConfig(ScoringConfig):
         "transformers",
         "What generates: transformers (the policy itself), vllm (in this process), or openai (a "
         "running server, --base-url).",
-        panel=SAMPLING,
+        panel=ENGINE,
+    )
+    tensor_parallel: int | None = option(None, "vllm: GPUs that share the model.", panel=ENGINE)
+    gpu_memory: float | None = option(
+        None,
+        "vllm: share of the GPU's memory it takes; unset: 0.9, or 0.6 where THR is computed on "
+        "the same GPU, 0.4 where the policy is trained there.",
+        panel=ENGINE,
+    )
+    max_num_seqs: int | None = option(
+        None, "vllm: completions at once; unset: vLLM's own.", panel=ENGINE
+    )
+    base_url: str | None = option(
+        None,
+        "openai: address of the server, http://HOST:PORT/v1; a key is read from OPENAI_API_KEY.",
+        panel=ENGINE,
+    )
+    served_model: str | None = option(
+        None, "openai: the server's name of the model; unset: the only one.", panel=ENGINE
+    )
+    concurrency: int | None = option(None, "openai: requests at once; unset: 64.", panel=ENGINE)
+    retries: int | None = option(
+        None, "openai: repetitions of a failed request; unset: 5.", panel=ENGINE, least=0
+    )
+    request_timeout: float | None = option(
+        None, "openai: seconds that a request may take; unset: 600.", panel=ENGINE
     )
     verifier: str = option(
         "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
@@ -181,6 +196,10 @@ class RolloutConfig(ScoringConfig):
         None, "Rewards above this count as correct; for rewards other than 0 and 1.", panel=VERIFIER
     )
     verify_workers: int = option(2, "Processes of the verifier.", panel=VERIFIER)
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        check_engine(config_dict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,12 +318,12 @@ def config_dict(config: Config) -> dict[str, object]:
     return asdict(config)
 
 
-def differences(saved: Config, wanted: Config) -> list[str]:
-    """Options in which two configs differ, as sentences."""
+def differences(saved: Config, wanted: Config, *, but: Collection[str] = frozenset()) -> list[str]:
+    """Options in which two configs differ, as sentences; `but` may."""
     return [
         f"{item.name} is {getattr(saved, item.name)!r} there, {getattr(wanted, item.name)!r} here"
         for item in fields(saved)
-        if getattr(saved, item.name) != getattr(wanted, item.name)
+        if getattr(saved, item.name) != getattr(wanted, item.name) and item.name not in but
     ]
 
 

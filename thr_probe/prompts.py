@@ -78,6 +78,12 @@ def longest_completion(
     return min(limit, policy.max_length - max(len(task.token_ids) for task in tasks))
 
 
+def longest_sequence(policy: Policy, max_prompt_tokens: int, max_new_tokens: int | None) -> int:
+    """Tokens of the longest prompt and completion together that the options allow."""
+    longest = max_prompt_tokens + (max_new_tokens or LONGEST_COMPLETION)
+    return longest if policy.max_length is None else min(longest, policy.max_length)
+
+
 def problem_row(task: TokenizedProblem) -> dict[str, object]:
     """The row of the problems table."""
     problem = task.problem

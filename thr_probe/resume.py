@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, Options, differences, from_saved
+from thr_probe.engine_options import MAY_CHANGE
 from thr_probe.errors import DataError, UsageError
 from thr_probe.traces import (
     Manifest,
@@ -21,14 +22,14 @@ SCORE_ID = "default"
 
 
 def check_same_options(run_path: Path, config: Options) -> None:
-    """A run is resumed with the options that it was started with.
+    """A run is resumed with the options that it was started with, but for how fast and where.
 
     Raises:
         UsageError: naming every option that differs.
     """
     path = run_path / CONFIG_NAME
     saved = from_saved(type(config), read_config(run_path), path)
-    changed = differences(saved, config)
+    changed = differences(saved, config, but=MAY_CHANGE)
     if changed:
         raise UsageError(
             f"{path}: the run was started with other options: {'; '.join(changed)}",

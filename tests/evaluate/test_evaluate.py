@@ -121,10 +121,10 @@ def test_a_stopped_evaluation_goes_on_to_the_same_files(evaluated, tmp_path):
 def test_what_is_complete_needs_no_policy_again(evaluated, monkeypatch):
     path, result = evaluated
 
-    def loaded(config, world):
+    def loaded(config, world, scores):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(running, "policy_of", loaded)
+    monkeypatch.setattr(running, "load_engine", loaded)
     assert evaluate("lab", CONFIG, path, resume=True, argv=["thr-probe"]).rows == result.rows
 
 
@@ -142,11 +142,13 @@ def test_checkpoints_are_evaluated_and_the_best_is_told_beside_the_final_one(
     training_run, tmp_path, monkeypatch
 ):
     loads = []
-    load = running.policy_of
+    load = running.load_engine
     monkeypatch.setattr(
         running,
-        "policy_of",
-        lambda config, world: loads.append(config.model) or load(config, world),
+        "load_engine",
+        lambda config, world, scores: (
+            loads.append(config.model) or load(config, world, scores=scores)
+        ),
     )
     config = EvalConfig(
         checkpoints="all",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.config import CollectConfig, declared_types
+from thr_probe.engine_options import OPENAI
 from thr_probe.errors import DataError, UsageError
 from thr_probe.evaluate.sets import BENCHMARKS, EvalSet, check_readable, resolve_set
 from thr_probe.evaluate.settings import BEST, FINAL, EvalConfig, listed, values_of_k
@@ -97,6 +98,11 @@ def plan_evaluation(model: str, config: EvalConfig, out: Path) -> Plan:
     trained = _trained(model)
     notes: list[str] = []
     policies = _policies(model, trained, config, notes)
+    if config.engine == OPENAI and len(policies) > 1:
+        raise UsageError(
+            f"--engine openai: one server answers, but there are {len(policies)} checkpoints",
+            "evaluate them one after another, or with --engine vllm",
+        )
     sets = _sets(config, is_lab=(trained.base if trained else model) == "lab")
     sampled = _sampled_sets(config, sets, notes)
     every = [*sets, *(item for item in sampled if item not in sets)]

@@ -15,15 +15,14 @@ import pandas as pd
 from thr_probe.analysis.result import plain_facts
 from thr_probe.collect import collect
 from thr_probe.config import config_dict
+from thr_probe.engine import Engine, load_engine
 from thr_probe.errors import UsageError
 from thr_probe.evaluate.plan import Plan, Task, plan_evaluation
 from thr_probe.evaluate.settings import BEST, EvalConfig
 from thr_probe.evaluate.table import Counts, best_checkpoint, count_run, measure_rows
-from thr_probe.policy import Policy
 from thr_probe.processes import World
 from thr_probe.progress import SILENT, Monitor
 from thr_probe.resume import has_manifest
-from thr_probe.score import policy_of
 from thr_probe.traces import Run, read_run
 from thr_probe.traces.atomic import make_folder, write_text
 from thr_probe.versions import library_versions
@@ -91,10 +90,12 @@ def evaluate(  # noqa: PLR0913  the options of a command, each with a default
         _check_room(plan, out)
     pending = list(plan.tasks)
     for _, tasks in groupby(plan.tasks, key=lambda task: task.checkpoint):
-        load: Callable[[], Policy] | None = None
+        load: Callable[[], Engine] | None = None
         for task in tasks:
             # one policy is in memory at a time, and none where all its runs are complete
-            load = load or functools.cache(functools.partial(policy_of, task.config, world))
+            load = load or functools.cache(
+                functools.partial(load_engine, task.config, world, scores=False)
+            )
             with watch(task) as monitor:
                 complete = collect(
                     task.config,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thr_probe.config import POLICY, PROBLEMS, SAMPLING, VERIFIER, Options, option
+from thr_probe.config import (
+    POLICY,
+    PROBLEMS,
+    SAMPLING,
+    VERIFIER,
+    Options,
+    RolloutConfig,
+    config_dict,
+    option,
+    same_option,
+)
+from thr_probe.engine_options import check_engine
 from thr_probe.errors import UsageError
 from thr_probe.sampling import SamplingSettings
 
@@ -93,6 +104,15 @@ class EvalConfig(Options):
         "most 32 problems.",
         panel=SAMPLING,
     )
+    engine: str = same_option(RolloutConfig, "engine")
+    tensor_parallel: int | None = same_option(RolloutConfig, "tensor_parallel")
+    gpu_memory: float | None = same_option(RolloutConfig, "gpu_memory")
+    max_num_seqs: int | None = same_option(RolloutConfig, "max_num_seqs")
+    base_url: str | None = same_option(RolloutConfig, "base_url")
+    served_model: str | None = same_option(RolloutConfig, "served_model")
+    concurrency: int | None = same_option(RolloutConfig, "concurrency")
+    retries: int | None = same_option(RolloutConfig, "retries")
+    request_timeout: float | None = same_option(RolloutConfig, "request_timeout")
     verifier: str = option(
         "math", "math, or module:function called with (completion, answer).", panel=VERIFIER
     )
@@ -103,6 +123,7 @@ class EvalConfig(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
+        check_engine(config_dict(self))
         if self.select not in {FINAL, BEST}:
             raise UsageError(f"--select is final or best, got {self.select!r}")
         if self.samples == 0:

@@ -12,6 +12,19 @@ from thr_probe.sampling.protocol import (
     Prompt,
     Sampler,
     SamplingSettings,
+    close,
+    renew,
+    rest,
 )
 
-__all__ = ["Completion", "FinishReason", "IdsSource", "Prompt", "Sampler", "SamplingSettings"]
+__all__ = [
+    "Completion",
+    "FinishReason",
+    "IdsSource",
+    "Prompt",
+    "Sampler",
+    "SamplingSettings",
+    "close",
+    "renew",
+    "rest",
+]

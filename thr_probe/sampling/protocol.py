@@ -97,3 +97,38 @@ class Sampler(Protocol):
     ) -> list[list[Completion]]:
         """A group of `settings.group_size` completions per prompt, in the order given."""
         ...
+
+
+@runtime_checkable
+class Colocated(Protocol):
+    """A sampler that holds weights of its own, on the machine of those that are trained."""
+
+    def renew(self) -> None:
+        """The policy's weights changed: the next completions are drawn with the new ones."""
+        ...
+
+    def rest(self) -> None:
+        """Leave the GPU's memory to others until the next call of `sample`."""
+        ...
+
+    def close(self) -> None:
+        """Give back all memory; nothing is sampled any more."""
+        ...
+
+
+def renew(sampler: Sampler) -> None:
+    """Tell a sampler with weights of its own that the policy's changed."""
+    if isinstance(sampler, Colocated):
+        sampler.renew()
+
+
+def rest(sampler: Sampler) -> None:
+    """Have the GPU's memory for scoring and training until the next call of `sample`."""
+    if isinstance(sampler, Colocated):
+        sampler.rest()
+
+
+def close(sampler: Sampler) -> None:
+    """Give back what a sampler holds."""
+    if isinstance(sampler, Colocated):
+        sampler.close()

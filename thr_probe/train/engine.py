@@ -23,6 +23,7 @@ from thr_probe.processes import World
 from thr_probe.progress import SILENT_TRAINING, TrainMonitor
 from thr_probe.prompts import problem_row
 from thr_probe.resume import SCORE_ID, check_same_inputs, check_same_options, has_manifest
+from thr_probe.sampling import renew, rest
 from thr_probe.traces import (
     RunStatus,
     create_run,
@@ -132,6 +133,7 @@ def run_step(
     monitor.phase("gen")
     with clock.measure("gen"):
         harvested = harvest(job.rollouts, job.stream, step)
+        rest(job.rollouts.sampler)
     monitor.phase("old")
     traced = job.trace.stores(step)
     groups = [
@@ -151,7 +153,7 @@ def run_step(
     with clock.measure("update"):
         batches = mini_batches(groups, config, job.rollouts.settings.max_new_tokens, world)
         updates = [run_update(job.learner, batch, step=step) for batch in batches]
-    push_weights(job.learner.module, job.snapshot)
+    renew_snapshot(job)
     numbers = step_record(harvested, groups, updates, method=config.method, world=world)
     job.steerer.observe(numbers["entropy"])
     timers = clock.record()
@@ -164,6 +166,12 @@ def run_step(
         "peak_memory": max(world.gather(peak_memory(job.learner.device))),
         **timers,
     }
+
+
+def renew_snapshot(job: TrainJob) -> None:
+    """The trained weights to what samples and is probed, in every process."""
+    push_weights(job.learner.module, job.snapshot)
+    renew(job.rollouts.sampler)
 
 
 def _is_due(every: int, finished: int, steps: int) -> bool:
@@ -237,7 +245,7 @@ def _restore(job: TrainJob) -> int:
     if state is not None:
         done = int(str(state["num_steps"]))
         _go_on(job, state)
-    push_weights(job.learner.module, job.snapshot)
+    renew_snapshot(job)
     if job.world.is_first:
         # with no step done the policy is evaluated again before the first
         truncate_metrics(job.run_path, done or -1)

@@ -9,15 +9,22 @@ from pathlib import Path
 import torch
 
 from thr_probe.config import config_dict
+from thr_probe.engine_options import OPENAI, VLLM
 from thr_probe.errors import UsageError
 from thr_probe.policy import Policy
 from thr_probe.policy.load import resolve_dtype
 from thr_probe.problems import ProblemSet, Verifier, load_problems, load_verifier
 from thr_probe.processes import World
-from thr_probe.prompts import TokenizedProblem, default_template, longest_completion, tokenized
+from thr_probe.prompts import (
+    TokenizedProblem,
+    default_template,
+    longest_completion,
+    longest_sequence,
+    tokenized,
+)
 from thr_probe.resume import SCORE_ID
-from thr_probe.sampling import SamplingSettings
-from thr_probe.sampling.hf import TransformersSampler
+from thr_probe.sampling import Sampler, SamplingSettings
+from thr_probe.sampling.engines import load_sampler
 from thr_probe.score import policy_of, recorded
 from thr_probe.traces import Manifest
 from thr_probe.train.config import TrainConfig
@@ -81,6 +88,7 @@ def prepare(
     probe_options(config)
     check_token_rule(config)
     check_objective(config)
+    _check_engine(config)
     policy = _load(config, world, "float32")
     compute = _compute_dtype(config, world, policy.device)
     data = _data(config, policy)
@@ -200,6 +208,38 @@ def _problems(
     return problem_set, tasks, num_long
 
 
+SHARE_BESIDE_TRAINING = 0.4
+"""Of a GPU's memory, for vLLM beside trained weights, gradients and the optimiser's state."""
+
+
+def _check_engine(config: TrainConfig) -> None:
+    """Whether an engine can follow the weights.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if config.engine == OPENAI:
+        raise UsageError(
+            "--engine openai cannot train: a server does not take over the new weights",
+            f"choose transformers or {VLLM}",
+        )
+    if config.tensor_parallel not in {None, 1}:
+        raise UsageError(
+            f"--tensor-parallel {config.tensor_parallel}: in training every process samples with "
+            "an engine of its own on its own GPU",
+            "leave it out; more GPUs are used with torchrun",
+        )
+
+
+def _sampler(config: TrainConfig, snapshot: Policy) -> Sampler:
+    return load_sampler(
+        config_dict(config),
+        snapshot,
+        max_length=longest_sequence(snapshot, config.max_prompt_tokens, config.max_new_tokens),
+        gpu_share=SHARE_BESIDE_TRAINING,
+    )
+
+
 def _load(config: TrainConfig, world: World, dtype: str) -> Policy:
     return policy_of(replace(config, dtype=dtype), world)
 
@@ -241,7 +281,7 @@ def _rollout_job(
 ) -> RolloutJob:
     return RolloutJob(
         policy=snapshot,
-        sampler=TransformersSampler(policy=snapshot, batch_tokens=config.batch_tokens),
+        sampler=_sampler(config, snapshot),
         verifier=verifier,
         settings=SamplingSettings(
             group_size=config.group_size,
@@ -268,7 +308,7 @@ def _manifest(
         tokenizer_digest=snapshot.tokenizer_digest,
         dataset=data.problem_set.name,
         dataset_digest=data.problem_set.digest,
-        sampler="transformers",
+        sampler=config.engine,
         verifier=verifier.name,
         seed=config.seed,
         argv=tuple(argv),

@@ -1,0 +1,47 @@
+"""The policy and the engine that samples from it, loaded together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thr_probe.config import RolloutConfig, config_dict
+from thr_probe.policy import Policy
+from thr_probe.processes import World
+from thr_probe.prompts import longest_sequence
+from thr_probe.sampling import Sampler
+from thr_probe.sampling.engines import load_sampler
+from thr_probe.score import policy_of
+
+SHARE_BESIDE_SCORING, SHARE_ALONE = 0.6, 0.9
+"""Of a GPU's memory, for vLLM with and without the policy that computes THR beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What answers problems."""
+
+    policy: Policy
+    """Reads prompts, decodes completions, computes THR."""
+    sampler: Sampler
+    """Generates."""
+
+
+def load_engine(config: RolloutConfig, world: World, *, scores: bool) -> Engine:
+    """Load what the options name.
+
+    Args:
+        config: the resolved options.
+        world: the processes.
+        scores: whether THR is computed with the policy.
+
+    Raises:
+        UsageError, DataError, PrerequisiteError: what is wrong with the policy or the engine.
+    """
+    policy = policy_of(config, world)
+    sampler = load_sampler(
+        config_dict(config),
+        policy,
+        max_length=longest_sequence(policy, config.max_prompt_tokens, config.max_new_tokens),
+        gpu_share=SHARE_BESIDE_SCORING if scores else SHARE_ALONE,
+    )
+    return Engine(policy=policy, sampler=sampler)
