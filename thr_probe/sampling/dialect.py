@@ -83,26 +83,9 @@ class Introduction:
             ServerError: no server, a wrong model, path or key, or nothing is understood.
             DataError: the served model has another tokenizer than the policy.
         """
-        dialect = self._with_form(self._with_model(served_model), prompts[0])
-        dialect = self._with_tokenizer(dialect, prompts)
+        known = chosen_model(self.server, served_model, self.policy_name)
+        dialect = self._with_tokenizer(self._with_form(known, prompts[0]), prompts)
         return self._with_logprobs(dialect, prompts)
-
-    def _with_model(self, served_model: str | None) -> Dialect:
-        cards = self.server.models()
-        if cards is None:
-            return Dialect(model=served_model or self.policy_name)
-        known = [str(card["id"]) for card in cards]
-        if served_model is None:
-            served_model = known[0] if len(known) == 1 else self.policy_name
-            if served_model not in known:
-                raise UsageError(
-                    f"{self.server.address} serves {len(known)} models: {', '.join(known)}",
-                    hint="choose one with --served-model",
-                )
-        if served_model not in known:
-            raise wrong_model(self.server.address, served_model, known)
-        length = cards[known.index(served_model)].get("max_model_len")
-        return Dialect(model=served_model, max_length=length if isinstance(length, int) else None)
 
     def _with_form(self, known: Dialect, prompt: Prompt) -> Dialect:
         """The first form of a request that is taken, the most telling first."""
@@ -113,7 +96,7 @@ class Introduction:
             except RefusedError as refusal:
                 if refusal.status not in NOT_UNDERSTOOD:
                     raise
-                refused = refused or refusal
+                refused = refusal  # the plainest form comes last: its reason counts
                 continue
             if not choices:
                 continue
@@ -247,6 +230,30 @@ class Introduction:
             "started with --logprobs-mode processed_logprobs"
         )
         return replace(dialect, true_logprobs=False)
+
+
+def chosen_model(server: Server, served_model: str | None, policy_name: str) -> Dialect:
+    """The served model that was asked for, or the only one.
+
+    Raises:
+        UsageError: several models are served and none was chosen.
+        ServerError: no server, a wrong key, a web page, a model that is not served.
+    """
+    cards = server.models()
+    if cards is None:
+        return Dialect(model=served_model or policy_name)
+    known = [str(card["id"]) for card in cards]
+    if served_model is None:
+        served_model = known[0] if len(known) == 1 else policy_name
+        if served_model not in known:
+            raise UsageError(
+                f"{server.address} serves {len(known)} models: {', '.join(known)}",
+                hint="choose one with --served-model",
+            )
+    if served_model not in known:
+        raise wrong_model(server.address, served_model, known)
+    length = cards[known.index(served_model)].get("max_model_len")
+    return Dialect(model=served_model, max_length=length if isinstance(length, int) else None)
 
 
 def choices_of(answer: dict[str, Any]) -> list[Choice]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from thr_probe.errors import DataError, UsageError
 from thr_probe.sampling.choices import ChoiceReader
-from thr_probe.sampling.dialect import Dialect, Introduction, choices_of
+from thr_probe.sampling.dialect import Dialect, Introduction, choices_of, chosen_model
 from thr_probe.sampling.protocol import Completion, Prompt, SamplingSettings
 from thr_probe.sampling.server import Server
 from thr_probe.sampling.server_errors import ServerError
@@ -85,6 +85,15 @@ class OpenAISampler:
             retries=self.retries,
             request_timeout=self.request_timeout,
         )
+
+    def check(self) -> None:
+        """See whether the server is there and serves the model, before anything is written.
+
+        Raises:
+            UsageError: several models are served and none was chosen.
+            ServerError: no server, a wrong key, a model that is not served.
+        """
+        chosen_model(self.server, self.served_model, self.policy_name)
 
     def sample(
         self, prompts: Sequence[Prompt], settings: SamplingSettings

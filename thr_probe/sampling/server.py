@@ -15,6 +15,7 @@ from typing import Any
 
 from thr_probe.errors import PrerequisiteError
 from thr_probe.sampling.server_errors import (
+    FailingError,
     RefusedError,
     ServerError,
     api_key,
@@ -171,14 +172,16 @@ class Server:
         """The cards of the models that are served; None where the server does not say.
 
         Raises:
-            ServerError: no server, or one that fails, refuses or answers something else.
+            ServerError: no server, a wrong key, or a web page.
         """
         try:
-            answer = self.request("/models")
+            answer = self.request("/models", retries=min(self.retries, 2))
+        except FailingError:  # some list models with difficulty and serve them well
+            return None
         except RefusedError as refusal:
-            if refusal.status in {404, 405, 501}:
-                return None
-            raise
+            if refusal.status in {401, 403}:
+                raise
+            return None
         cards = answer.get("data")
         if not isinstance(cards, list):
             return None
@@ -295,10 +298,10 @@ class Server:
         elif stop.wait(wait):
             raise StoppedError
 
-    def _given_up(self, trouble: Trouble, tries: int, seconds: float) -> ServerError:
+    def _given_up(self, trouble: Trouble, tries: int, seconds: float) -> FailingError:
         often = f"{tries} tries in {seconds:.0f} s" if tries > 1 else "1 try"
         longer = "no answer" in trouble.message
-        return ServerError(
+        return FailingError(
             f"{self.address} failed, {often}: {trouble.message}",
             hint="raise --request-timeout, or lower --concurrency or --max-new-tokens"
             if longer

@@ -25,6 +25,10 @@ class ServerError(PrerequisiteError):
     """The server cannot be reached, keeps failing, or is not what it should be."""
 
 
+class FailingError(ServerError):
+    """It failed again and again."""
+
+
 class RefusedError(ServerError):
     """The server does not take a request; repeating it would not help."""
 
