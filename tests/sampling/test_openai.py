@@ -449,6 +449,19 @@ def test_no_server_says_what_was_tried_and_what_to_start():
     assert "vllm serve" in caught.value.hint
 
 
+def test_what_is_wrong_with_a_server_is_seen_by_a_check_before_sampling(fake):
+    sampler_of(fake).check()
+    for options in (
+        {"base_url": "http://127.0.0.1:9/v1"},
+        {"base_url": fake.url.removesuffix("/v1")},
+        {"served_model": "other"},
+    ):
+        with pytest.raises(ServerError):
+            sampler_of(fake, **options).check()
+    fake.shows_models = False
+    sampler_of(fake, served_model="fake").check()
+
+
 def test_a_wrong_model_lists_what_is_served(fake):
     fake.name = "org/policy-7b"
     sampler = sampler_of(fake, served_model="policy-7b")

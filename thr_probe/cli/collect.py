@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +30,7 @@ from thr_probe.config import (
     from_saved,
     resolve_config,
 )
-from thr_probe.errors import IncompleteError
+from thr_probe.errors import IncompleteError, PrerequisiteError
 
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -65,13 +67,27 @@ def collect_command(
         return
     from thr_probe.collect import collect
 
-    with shell_monitor() as monitor:
+    with shell_monitor() as monitor, _told_how_to_resume(out):
         complete = collect(
             options, out, resume=resume, overwrite=overwrite, argv=command_line(), monitor=monitor
         )
     if not complete:
         _stop_early()
     _print_run(out, format)
+
+
+@contextmanager
+def _told_how_to_resume(out: Path) -> Iterator[None]:
+    """Where something that is missing ends a run halfway, the command that continues it."""
+    from thr_probe.resume import has_manifest
+    from thr_probe.traces import RunStatus, read_manifest
+
+    try:
+        yield
+    except PrerequisiteError:
+        if has_manifest(out) and read_manifest(out).status is RunStatus.INCOMPLETE:
+            stderr().print(f"what is finished is kept; continue with: {resume_command()}")
+        raise
 
 
 def _collect_options(

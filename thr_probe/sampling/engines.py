@@ -37,12 +37,11 @@ def load_sampler(
     }
     if engine == OPENAI:
         module: Any = importlib.import_module("thr_probe.sampling.openai")
-        return cast(
-            Sampler,
-            module.OpenAISampler(
-                tokenizer=policy.tokenizer, eos_ids=policy.eos_ids, policy_name=policy.name, **given
-            ),
+        over_http = module.OpenAISampler(
+            tokenizer=policy.tokenizer, eos_ids=policy.eos_ids, policy_name=policy.name, **given
         )
+        over_http.check()
+        return cast(Sampler, over_http)
     assert engine == VLLM
     module = importlib.import_module("thr_probe.sampling.vllm")
     return cast(

@@ -91,9 +91,13 @@ class OpenAISampler:
 
         Raises:
             UsageError: several models are served and none was chosen.
-            ServerError: no server, a wrong key, a model that is not served.
+            ServerError: no server, a wrong key or path, a model that is not served.
         """
-        chosen_model(self.server, self.served_model, self.policy_name)
+        if self.server.models() is None:  # then only a request tells whether the path is right
+            model = self.served_model or self.policy_name
+            self.server.complete({"model": model, "prompt": "1", "max_tokens": 1})
+        else:
+            chosen_model(self.server, self.served_model, self.policy_name)
 
     def sample(
         self, prompts: Sequence[Prompt], settings: SamplingSettings
