@@ -118,7 +118,7 @@ class FakeServer:
         temperature, top_p = body.get("temperature", 1.0), body.get("top_p", 1.0)
         ids, reason = self.model.draw(
             prompt,
-            seed=body["seed"] + index,
+            seed=body.get("seed", 0) + index,
             max_tokens=body["max_tokens"],
             temperature=temperature,
             top_p=top_p,
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _guarded(self, answer):
         fake = self.fake
-        fake.headers.append(dict(self.headers))
+        fake.headers.append({name.lower(): value for name, value in self.headers.items()})
         if fake.key and self.headers.get("authorization") != f"Bearer {fake.key}":
             said = self.headers.get("authorization", "none")
             self.answer(401, error(f"Incorrect API key provided: {said}"))

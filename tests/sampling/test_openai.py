@@ -180,6 +180,13 @@ def test_a_group_of_one(fake):
     check(sampler_of(fake).sample(prompts(), settings), expected(fake, settings))
 
 
+def test_a_large_group_is_asked_for_in_several_requests(fake):
+    group = sampler_of(fake).sample(prompts()[:1], settings_of(group_size=70))[0]
+    assert sorted(body["n"] for body in asked(fake)) == [6, 32, 32]
+    assert len(group) == 70
+    assert len({body["seed"] for body in asked(fake)}) == 3
+
+
 # --- the kind of logprobs
 
 

@@ -19,6 +19,9 @@ from thr_probe.sampling.server import Server
 from thr_probe.sampling.server_errors import ServerError
 from thr_probe.sampling.workers import run_jobs
 
+MOST_TOGETHER = 32
+"""Completions of one request: servers have limits, and a large group is better spread."""
+
 EMPTY_ANSWERS = 3
 """Answers in a row without a usable completion before a prompt is given up."""
 
@@ -201,9 +204,9 @@ def request_seed(seed: int, prompt_id: str, rollout: int, attempt: int = 0) -> i
 
 def _jobs(prompts: Sequence[Prompt], group_size: int, *, together: bool) -> list[Job]:
     """A request per group, or per rollout where a server gives one completion at a time."""
-    count = group_size if together else 1
+    count = MOST_TOGETHER if together else 1
     return [
-        Job(prompt=prompt, first=first, count=count)
+        Job(prompt=prompt, first=first, count=min(count, group_size - first))
         for prompt in prompts
         for first in range(0, group_size, count)
     ]
