@@ -104,6 +104,14 @@ def import_command(
     model_name: Annotated[
         str | None, typer.Option("--model-name", help="The policy, where the files do not say.")
     ] = None,
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset-name",
+            help="The problem set; runs of the same set are compared question by question.",
+            show_default="as the files say, else the file's name",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option("--temperature", help="That the completions were sampled at, for scoring."),
@@ -156,6 +164,7 @@ def import_command(
         tokenizer=tokenizer,
         revision=revision,
         model_name=model_name,
+        dataset_name=dataset_name,
         temperature=temperature,
         steps=parse_steps(steps),
         max_groups=max_groups,

@@ -268,7 +268,7 @@ def _problem_rows(job: _Job) -> Iterator[dict[str, object]]:
             ids = job.words.encode_prompt(problem.prompt_text)
         yield {
             "prompt_id": problem.prompt_id,
-            "dataset": problem.dataset,
+            "dataset": job.settings.dataset_name or problem.dataset,
             "level": problem.level,
             "question": problem.question,
             "prompt_text": problem.prompt_text,
@@ -279,8 +279,10 @@ def _problem_rows(job: _Job) -> Iterator[dict[str, object]]:
 
 
 def _dataset(job: _Job) -> str:
-    """The problem set that the files name, else the first file's own name."""
+    """The problem set's name, else that in the files, else the first file's own."""
     named = [name for name in job.reading.datasets if name]
+    if job.settings.dataset_name is not None:
+        return job.settings.dataset_name
     if named:
         return named[0] if len(named) == 1 else SEVERAL
     return job.source.files[0].name.partition(".")[0]

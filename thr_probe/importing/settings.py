@@ -30,6 +30,8 @@ class ImportSettings:
     """Of a tokenizer on the hub."""
     model_name: str | None = None
     """The policy's name; None: as the files say."""
+    dataset_name: str | None = None
+    """The problem set's name; None: as the files say, else the first file's own name."""
     temperature: float | None = None
     """That the completions were sampled at; None: not known, scored at 1."""
     steps: tuple[int, int] | None = None

@@ -179,7 +179,7 @@ class Spool:
                 self._path.with_name(self._path.name + ending).unlink()
 
 
-def _packed(code: str, values: Sequence[float] | None) -> bytes | None:
+def _packed(code: str, values: Sequence[int] | Sequence[float] | None) -> bytes | None:
     return None if values is None else array(code, values).tobytes()
 
 

@@ -44,6 +44,8 @@ class PolicyTokenizer:
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of completions, nothing added; special tokens that the texts spell are single ids."""
+        if not texts:  # which transformers takes for a mistake
+            return []
         # not verbose: completions longer than what the model was made for are no reason to warn
         encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
         return [[int(token_id) for token_id in ids] for ids in encoded["input_ids"]]

@@ -147,8 +147,7 @@ def files_in(path: Path, *endings: str) -> list[Path]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    return cast(IO[bytes], opened)
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _refuse_wide_text(path: Path, file: IO[bytes]) -> None:

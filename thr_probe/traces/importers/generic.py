@@ -1,7 +1,9 @@
 """Any table of completions: .parquet, .jsonl, .jsonl.gz or .csv, its columns named by `--map`.
 
 A row is one completion, or all completions of a prompt: then the completion and what goes with it
-are lists of one length.
+are lists of one length. Completions with the same `prompt` are a group; it is the prompt's text too
+where no `prompt_text` is named and the question, if there is one, occurs in it. Otherwise it is an
+id, and the question is what the policy continued.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Field(NamedTuple):
 FIELDS: Mapping[str, Field] = {
     "prompt": Field(
         "text",
-        "what groups completions: the prompt, or its id",
+        "what groups completions: the prompt's text, or an id where the question stands alone",
         ("prompt_id", "question_id", "problem_id", "uid", "prompt"),
     ),
     "prompt_text": Field(
@@ -230,7 +232,7 @@ def _completion(where: str, values: Mapping[str, Any]) -> ForeignCompletion:
         where=where,
         group=key,
         text=text,
-        prompt_text=prompt_text or question or key,
+        prompt_text=prompt_text or _prompt_text(key, question),
         question=question or None,
         answer=values.get("answer"),
         step=values.get("step"),
@@ -247,6 +249,11 @@ def _completion(where: str, values: Mapping[str, Any]) -> ForeignCompletion:
         seed=values.get("seed"),
         model=values.get("model"),
     )
+
+
+def _prompt_text(key: str, question: str | None) -> str:
+    """The prompt where no column holds its text: the key, unless that is a mere id."""
+    return key if question is None or question in key else question
 
 
 def _value(name: str, cell: Any) -> Any:
