@@ -581,3 +581,44 @@ def test_without_an_http_client_the_extra_is_named(fake, monkeypatch):
     with pytest.raises(PrerequisiteError, match="httpx is not installed") as caught:
         sampler_of(fake)
     assert "thr_probe[api]" in caught.value.hint
+
+
+# --- prompts told of beforehand
+
+
+def test_prompts_told_of_beforehand_are_sent_at_once_and_give_the_same_groups(fake):
+    sampler = sampler_of(fake)
+    sampler.expect(prompts(), settings_of())
+    deadline = time.monotonic() + 5
+    while len(asked(fake)) < len(TEXTS):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    groups = [sampler.sample([prompt], settings_of())[0] for prompt in prompts()]
+    check(groups, expected(fake, settings_of()))
+    assert len(asked(fake)) == len(TEXTS)
+
+
+def test_no_more_is_begun_beforehand_than_keeps_the_server_busy(fake):
+    many = [
+        Prompt(prompt_id=f"q{place}", token_ids=TOKENIZER.encode("the ab")) for place in range(20)
+    ]
+    sampler = sampler_of(fake, concurrency=2)
+    for first in range(0, 20, 5):
+        sampler.expect(iter(many[first:]), settings_of())
+        assert len(sampler.begun) == 4
+        assert len(sampler.sample(many[first : first + 5], settings_of())) == 5
+        assert len(sampler.begun) == 0
+    assert len(asked(fake)) == 20
+
+
+def test_a_failure_beforehand_is_told_when_its_group_is_asked_for(fake):
+    sampler = sampler_of(fake, concurrency=1)
+    sampler.sample(prompts()[:1], settings_of())
+    good = lambda handler: handler.answer(*fake.completion(fake.bodies[-1]))  # noqa: E731
+    fake.faults.extend([good, fails(400, error("bad"))])
+    sampler.expect(prompts(), settings_of())
+    sampler.sample(prompts()[:1], settings_of())
+    with pytest.raises(ServerError, match="bad"):
+        sampler.sample(prompts()[1:2], settings_of())
+    # and a later call begins anew
+    check(sampler.sample(prompts(), settings_of()), expected(fake, settings_of()))

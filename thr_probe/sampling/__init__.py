@@ -13,6 +13,7 @@ from thr_probe.sampling.protocol import (
     Sampler,
     SamplingSettings,
     close,
+    expect,
     renew,
     rest,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Sampler",
     "SamplingSettings",
     "close",
+    "expect",
     "renew",
     "rest",
 ]

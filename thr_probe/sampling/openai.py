@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
@@ -17,7 +19,7 @@ from thr_probe.sampling.dialect import Dialect, Introduction, choices_of, chosen
 from thr_probe.sampling.protocol import Completion, Prompt, SamplingSettings
 from thr_probe.sampling.server import Server
 from thr_probe.sampling.server_errors import ServerError
-from thr_probe.sampling.workers import run_jobs
+from thr_probe.sampling.workers import RequestPool
 
 MOST_TOGETHER = 32
 """Completions of one request: servers have limits, and a large group is better spread."""
@@ -36,6 +38,18 @@ class Job:
     """The first of their rollouts."""
     count: int
     """How many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What is the same for all requests of the same settings."""
+
+    asker: Introduction
+    """Makes requests."""
+    dialect: Dialect
+    """What the server understands."""
+    reader: ChoiceReader
+    """Reads its answers."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,8 +84,14 @@ class OpenAISampler:
     """Recorded in the manifest."""
     server: Server = field(init=False)
     """The connection."""
-    dialects: dict[tuple[float, float, bool], Dialect] = field(default_factory=dict, init=False)
-    """What was found out, per temperature, top-p and whether groups have several rollouts."""
+    pool: RequestPool[list[Completion]] = field(init=False)
+    """Sends the requests."""
+    sessions: dict[SamplingSettings, Session] = field(default_factory=dict, init=False)
+    """What was found out, for each settings."""
+    begun: dict[tuple[SamplingSettings, str], list[Future[list[Completion]]]] = field(
+        default_factory=dict, init=False
+    )
+    """Requests on their way whose group nobody asked for yet, by settings and prompt."""
     told: set[str] = field(default_factory=set, init=False)
     """Warnings that were given already."""
 
@@ -88,6 +108,7 @@ class OpenAISampler:
             retries=self.retries,
             request_timeout=self.request_timeout,
         )
+        self.pool = RequestPool(self.concurrency)
 
     def check(self) -> None:
         """See whether the server is there and serves the model, before anything is written.
@@ -114,80 +135,72 @@ class OpenAISampler:
         """
         if not prompts:
             return []
-        asker = Introduction(
-            server=self.server,
-            tokenizer=self.tokenizer,
-            policy_name=self.policy_name,
-            settings=settings,
-        )
-        dialect = self._dialect(asker, prompts)
-        _check_lengths(dialect, prompts, settings, self.server.address)
-        reader = ChoiceReader(
-            tokenizer=self.tokenizer, eos_ids=self.eos_ids, true_logprobs=dialect.true_logprobs
-        )
+        session = self._session(prompts, settings)
+        _check_lengths(session.dialect, prompts, settings, self.server.address)
+        futures = [
+            self.begun.pop((settings, prompt.prompt_id), []) or self._begin(prompt, session)
+            for prompt in prompts
+        ]
+        try:
+            for future in as_completed(itertools.chain.from_iterable(futures)):
+                future.result()
+        except BaseException:
+            self._abandon()
+            raise
+        self._tell(list(session.reader.notes))
+        return [[item for future in group for item in future.result()] for group in futures]
 
-        def work(job: Job, stop: threading.Event) -> list[Completion]:
-            return self._completions(job, asker, dialect, reader, stop)
+    def expect(self, prompts: Iterable[Prompt], settings: SamplingSettings) -> None:
+        """Begin with prompts that will be asked for next, as many as keep the server busy.
 
-        jobs = _jobs(prompts, settings.group_size, together=dialect.several)
-        found = run_jobs(jobs, work, threads=self.concurrency)
-        self._tell([*asker.notes, *reader.notes])
-        rollouts = itertools.chain.from_iterable(found)
-        return [list(itertools.islice(rollouts, settings.group_size)) for _ in prompts]
+        So the server need not wait while a shard's last completions come, are verified and scored.
 
-    def _dialect(self, asker: Introduction, prompts: Sequence[Prompt]) -> Dialect:
-        settings = asker.settings
-        key = (settings.temperature, settings.top_p, settings.group_size > 1)
-        if key not in self.dialects:
-            dialect = asker.meet(self.served_model, prompts)
-            if not dialect.gives_ids:
-                asker.notes.append(
-                    "the server tells no token ids: completions are tokenized again and marked "
-                    "ids_source = retokenized"
-                )
-            if dialect.top is None:
-                asker.notes.append("the server gives no log-probabilities of what it sampled")
-            self._tell(asker.notes)
-            self.dialects[key] = dialect
-        return self.dialects[key]
+        Raises:
+            as `sample`, on the first call.
+        """
+        ahead = list(itertools.islice(prompts, 2 * self.concurrency))
+        if not ahead:
+            return
+        session = self._session(ahead, settings)
+        _check_lengths(session.dialect, ahead, settings, self.server.address)
+        running = sum(map(len, self.begun.values()))
+        for prompt in ahead:
+            key = (settings, prompt.prompt_id)
+            if running >= 2 * self.concurrency:
+                return
+            if key not in self.begun:
+                self.begun[key] = self._begin(prompt, session)
+                running += len(self.begun[key])
 
-    def _completions(
-        self,
-        job: Job,
-        asker: Introduction,
-        dialect: Dialect,
-        reader: ChoiceReader,
-        stop: threading.Event,
-    ) -> list[Completion]:
-        """Ask until there are as many as wanted; what is missing gets another seed."""
-        found: list[Completion] = []
-        empty = 0
-        settings = asker.settings
-        while len(found) < job.count:
-            body = asker.body(
-                dialect,
-                job.prompt,
-                n=job.count - len(found),
-                seed=request_seed(
-                    settings.seed, job.prompt.prompt_id, job.first + len(found), empty
-                ),
-                max_tokens=settings.max_new_tokens,
+    def _session(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Session:
+        if settings not in self.sessions:
+            asker = Introduction(
+                server=self.server,
+                tokenizer=self.tokenizer,
+                policy_name=self.policy_name,
+                settings=settings,
             )
-            answer = self.server.complete(body, stop=stop)
-            read = [
-                reader.read(choice, max_tokens=settings.max_new_tokens)
-                for choice in choices_of(answer)
-            ]
-            usable = [completion for completion in read if completion is not None]
-            found += usable[: job.count - len(found)]
-            empty = 0 if usable else empty + 1
-            if empty == EMPTY_ANSWERS:
-                raise ServerError(
-                    f"{self.server.address} gave no completion of prompt {job.prompt.prompt_id}, "
-                    f"{empty} times",
-                    hint="see the server's log, or leave this problem out",
-                )
-        return found
+            dialect = asker.meet(self.served_model, prompts)
+            self._tell([*asker.notes, *_limits(dialect)])
+            reader = ChoiceReader(
+                tokenizer=self.tokenizer, eos_ids=self.eos_ids, true_logprobs=dialect.true_logprobs
+            )
+            self.sessions[settings] = Session(asker=asker, dialect=dialect, reader=reader)
+        return self.sessions[settings]
+
+    def _begin(self, prompt: Prompt, session: Session) -> list[Future[list[Completion]]]:
+        jobs = _jobs(prompt, session.asker.settings.group_size, together=session.dialect.several)
+        # bound now: the sampler itself is not held, so that its threads end with it
+        return [
+            self.pool.submit(functools.partial(_completions, self.server, session, job))
+            for job in jobs
+        ]
+
+    def _abandon(self) -> None:
+        """Forget what is on its way; a later call begins anew."""
+        self.pool.abandon()
+        self.pool = RequestPool(self.concurrency)
+        self.begun.clear()
 
     def _tell(self, notes: Sequence[str]) -> None:
         for note in notes:
@@ -196,18 +209,61 @@ class OpenAISampler:
                 warnings.warn(f"{self.server.address}: {note}", stacklevel=3)
 
 
+def _completions(
+    server: Server, session: Session, job: Job, stop: threading.Event
+) -> list[Completion]:
+    """Ask until there are as many as wanted; what is missing gets another seed."""
+    found: list[Completion] = []
+    empty, settings = 0, session.asker.settings
+    while len(found) < job.count:
+        body = session.asker.body(
+            session.dialect,
+            job.prompt,
+            n=job.count - len(found),
+            seed=request_seed(settings.seed, job.prompt.prompt_id, job.first + len(found), empty),
+            max_tokens=settings.max_new_tokens,
+        )
+        answer = server.complete(body, stop=stop)
+        read = [
+            session.reader.read(choice, max_tokens=settings.max_new_tokens)
+            for choice in choices_of(answer)
+        ]
+        usable = [completion for completion in read if completion is not None]
+        found += usable[: job.count - len(found)]
+        empty = 0 if usable else empty + 1
+        if empty == EMPTY_ANSWERS:
+            raise ServerError(
+                f"{server.address} gave no completion of prompt {job.prompt.prompt_id}, "
+                f"{empty} times",
+                hint="see the server's log, or leave this problem out",
+            )
+    return found
+
+
+def _limits(dialect: Dialect) -> list[str]:
+    """What a trace of this server will lack."""
+    lacking = []
+    if not dialect.gives_ids:
+        lacking.append(
+            "the server tells no token ids: completions are tokenized again and marked "
+            "ids_source = retokenized"
+        )
+    if dialect.top is None:
+        lacking.append("the server gives no log-probabilities of what it sampled")
+    return lacking
+
+
 def request_seed(seed: int, prompt_id: str, rollout: int, attempt: int = 0) -> int:
     """The seed of a request: 31 bits, which every server's integers hold."""
     text = f"{seed}\x00{prompt_id}\x00{rollout}\x00{attempt}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def _jobs(prompts: Sequence[Prompt], group_size: int, *, together: bool) -> list[Job]:
+def _jobs(prompt: Prompt, group_size: int, *, together: bool) -> list[Job]:
     """A request per group, or per rollout where a server gives one completion at a time."""
     count = MOST_TOGETHER if together else 1
     return [
         Job(prompt=prompt, first=first, count=min(count, group_size - first))
-        for prompt in prompts
         for first in range(0, group_size, count)
     ]
 

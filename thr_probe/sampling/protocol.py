@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -114,6 +114,21 @@ class Colocated(Protocol):
     def close(self) -> None:
         """Give back all memory; nothing is sampled any more."""
         ...
+
+
+@runtime_checkable
+class Anticipating(Protocol):
+    """A sampler that can begin with prompts before their groups are asked for."""
+
+    def expect(self, prompts: Iterable[Prompt], settings: SamplingSettings) -> None:
+        """Begin with as many of these as is useful; `sample` gives their groups later."""
+        ...
+
+
+def expect(sampler: Sampler, prompts: Iterable[Prompt], settings: SamplingSettings) -> None:
+    """Tell a sampler which prompts it will be asked for next, if it can use that."""
+    if isinstance(sampler, Anticipating):
+        sampler.expect(prompts, settings)
 
 
 def renew(sampler: Sampler) -> None:

@@ -1,64 +1,65 @@
-"""The same work on many things at once, in threads that an interruption does not wait for."""
+"""Threads that do many requests at once, and that an interruption does not wait for."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
-from typing import TypeVar
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
 
-Job = TypeVar("Job")
 Result = TypeVar("Result")
+Work = Callable[[threading.Event], Result]
+"""Does something; the event is set once nobody waits for its result."""
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    work: Callable[[Job, threading.Event], Result],
-    *,
-    threads: int,
-) -> list[Result]:
-    """The result of every job, in their order; the first failure ends all.
+class RequestPool(Generic[Result]):
+    """So many threads, working in the order in which work was given.
 
-    The threads are daemons: an interrupted program ends without waiting for their answers, which
-    those of an executor would.
-
-    Args:
-        jobs: done in this order, `threads` at a time.
-        work: one job; the event is set once nobody waits for its result.
-        threads: at most.
-
-    Raises:
-        Whatever `work` raised first.
+    They are daemons: an interrupted program ends without waiting for their answers, which the
+    threads of an executor would have it do.
     """
-    stop = threading.Event()
-    futures: list[Future[Result]] = [Future() for _ in jobs]
-    waiting: queue.SimpleQueue[tuple[Job, Future[Result]]] = queue.SimpleQueue()
-    for pair in zip(jobs, futures, strict=True):
-        waiting.put(pair)
-    for _ in range(min(threads, len(jobs))):
-        threading.Thread(
-            target=_run, args=(waiting, work, stop), daemon=True, name="thr-probe-request"
-        ).start()
-    try:
-        for future in as_completed(futures):
-            future.result()
-    finally:
-        stop.set()
-    return [future.result() for future in futures]
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.started = threads, 0
+        self.stop = threading.Event()
+        self.waiting: queue.SimpleQueue[tuple[Work[Result], Future[Result]] | None]
+        self.waiting = queue.SimpleQueue()
+        weakref.finalize(self, _end, self.waiting, self.stop, threads)
+
+    def submit(self, work: Work[Result]) -> Future[Result]:
+        """The result to come."""
+        future: Future[Result] = Future()
+        self.waiting.put((work, future))
+        if self.started < self.threads:
+            self.started += 1
+            threading.Thread(
+                target=_run, args=(self.waiting, self.stop), daemon=True, name="thr-probe-request"
+            ).start()
+        return future
+
+    def abandon(self) -> None:
+        """Begin nothing more; what is running finds out by its event."""
+        _end(self.waiting, self.stop, self.threads)
 
 
 def _run(
-    waiting: queue.SimpleQueue[tuple[Job, Future[Result]]],
-    work: Callable[[Job, threading.Event], Result],
-    stop: threading.Event,
+    waiting: queue.SimpleQueue[tuple[Work[Result], Future[Result]] | None], stop: threading.Event
 ) -> None:
-    while not stop.is_set():
+    while (item := waiting.get()) is not None and not stop.is_set():
+        work, future = item
         try:
-            job, future = waiting.get_nowait()
-        except queue.Empty:
-            return
-        try:
-            future.set_result(work(job, stop))
+            future.set_result(work(stop))
         except Exception as error:  # noqa: BLE001  raised again by who waits for the result
             future.set_exception(error)
+
+
+def _end(
+    waiting: queue.SimpleQueue[tuple[Work[Result], Future[Result]] | None],
+    stop: threading.Event,
+    threads: int,
+) -> None:
+    stop.set()
+    for _ in range(threads):  # wakes those that wait for work
+        waiting.put(None)
