@@ -40,7 +40,7 @@ from thr_probe.resume import (
     has_manifest,
     is_whole,
 )
-from thr_probe.sampling import Sampler, SamplingSettings, rest
+from thr_probe.sampling import Sampler, SamplingSettings, expect, rest
 from thr_probe.score import (
     probe_options,
     recorded,
@@ -237,14 +237,16 @@ def _run_shards(
     size = job.config.shard_prompts
     monitor.begin(len(tasks))
     shards = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    own = [index for index in range(len(shards)) if index not in done and world.owns(next(left))]
     for index, shard in enumerate(shards):
         if index in done:
             monitor.advance(Advance(prompts=len(shard), resumed=True))
-            continue
-        if not world.owns(next(left)):
+        if index not in own:
             continue
         if monitor.should_stop():
             return False
+        to_come = (task.prompt for later in own if later >= index for task in shards[later])
+        expect(job.sampler, to_come, job.settings)
         monitor.advance(_run_shard(job, index, shard))
     return True
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from thr_probe.policy import Policy
 from thr_probe.problems import Verdict, Verifier
 from thr_probe.prompts import TokenizedProblem
-from thr_probe.sampling import Completion, FinishReason, Prompt, Sampler, SamplingSettings
+from thr_probe.sampling import Completion, FinishReason, Sampler, SamplingSettings
 from thr_probe.traces.token_table import write_occurring_tokens
 
 
@@ -93,8 +93,7 @@ def sample_groups(
     """
     if not tasks:
         return []
-    prompts = [Prompt(prompt_id=task.problem.prompt_id, token_ids=task.token_ids) for task in tasks]
-    sampled = sampler.sample(prompts, settings)
+    sampled = sampler.sample([task.prompt for task in tasks], settings)
     texts = [
         [policy.decode(item.token_ids) if item.text is None else item.text for item in completions]
         for completions in sampled

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from thr_probe.errors import DataError, UsageError
 from thr_probe.policy import Policy
 from thr_probe.problems import Problem, ProblemSet
+from thr_probe.sampling import Prompt
 
 LONGEST_COMPLETION = 3072
 """Tokens of the longest completion where neither the user nor the model's context says less."""
@@ -21,6 +22,11 @@ class TokenizedProblem:
     """Question, gold, prompt text."""
     token_ids: list[int]
     """The prompt."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """As a sampler takes it."""
+        return Prompt(prompt_id=self.problem.prompt_id, token_ids=self.token_ids)
 
 
 def default_template(model: str) -> str:
