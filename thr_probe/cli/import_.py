@@ -200,7 +200,7 @@ def import_command(
         stderr().print(f"next: {quoted(['thr-probe', 'analyze', 'passk', str(out)])}")
     if report.rows_refused:
         raise IncompleteError(
-            f"{report.rows_refused:,} of {report.rows_read:,} rows were refused",
+            f"refused {report.rows_refused:,} of {report.rows_read:,} rows",
             "the run holds the others" if not dry_run else None,
         )
 

@@ -103,8 +103,9 @@ def _recognised(paths: Sequence[Path]) -> Source:
 
 
 def _source(importer: Importer, found: Iterable[Sequence[Path]]) -> Source:
-    files = dict.fromkeys(file for part in found for file in part)
-    return Source(importer=importer, files=tuple(files))
+    # by what links point to: rows that come twice would count twice
+    files = {file.resolve(): file for part in reversed(list(found)) for file in reversed(part)}
+    return Source(importer=importer, files=tuple(reversed(files.values())))
 
 
 def _holds(path: Path) -> str:

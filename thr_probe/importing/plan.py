@@ -10,8 +10,10 @@ from thr_probe.importing.spool import Spool
 from thr_probe.problems.problem import Problem, prompt_id
 
 GROUPS_PER_PART = 64
-BYTES_PER_PART = 16 << 20
-"""Of texts and lists: a part is in memory at once, a few times over."""
+LEAST_BYTES = 1 << 20
+"""Smaller parts hold more groups: a run of a thousand files is slow to open."""
+MOST_BYTES = 16 << 20
+"""Of texts and lists; larger ones hold fewer: a part is in memory at once, a few times over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ def plan_parts(planned: Sequence[PlannedGroup]) -> list[Sequence[PlannedGroup]]:
     """Cut the groups into parts; the same groups give the same parts."""
     parts, start, size = [], 0, 0
     for end, each in enumerate(planned):
-        is_full = end - start >= GROUPS_PER_PART or size + each.group.num_bytes > BYTES_PER_PART
-        if end > start and is_full:
+        is_enough = end - start >= GROUPS_PER_PART and size >= LEAST_BYTES
+        if end > start and (is_enough or size + each.group.num_bytes > MOST_BYTES):
             parts.append(planned[start:end])
             start, size = end, 0
         size += each.group.num_bytes

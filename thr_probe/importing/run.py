@@ -121,7 +121,7 @@ def import_rollouts(  # noqa: PLR0913  how a run is started, as collect has it
             words=words,
             spool=spool,
             monitor=monitor,
-            files=[_file_record(path) for path in source.files],
+            files=_file_records(source.files),
             argv=tuple(argv),
         )
         if resuming:
@@ -143,6 +143,19 @@ def _spool(run_path: Path, *, dry_run: bool) -> Iterator[Spool]:
         else:
             path = run_path.with_name(f".{run_path.name}.spool.tmp")
         yield stack.enter_context(Spool(path))
+
+
+def _file_records(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    records = [_file_record(path) for path in paths]
+    first: dict[str, str] = {}
+    for record in records:
+        path, same = record["path"], first.setdefault(record["sha256"], record["path"])
+        if same != path and record["bytes"]:
+            raise DataError(
+                f"{same} and {path} have the same content: their completions would count twice",
+                "name one of them only",
+            )
+    return records
 
 
 def _file_record(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ id, and the question is what the policy continued.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from thr_probe.traces.importers.files import (
     csv_columns,
     csv_rows,
     files_in,
-    first_object,
     json_lines,
     parquet_columns,
     parquet_rows,
@@ -34,6 +34,8 @@ from thr_probe.traces.importers.foreign import (
     Rows,
 )
 
+LINES_TO_AN_OBJECT = 1000
+"""Lines that may be damaged before the first object of a .jsonl file."""
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
 
 
@@ -116,8 +118,8 @@ def read(files: Sequence[Path], options: ImportOptions) -> Rows:
     _check_fields(options.columns)
     for path in files:
         columns = _columns(path)
-        if not columns and path.stat().st_size == 0:
-            yield Refused(where=str(path), reason="the file is empty")
+        if not columns:
+            yield from _unreadable(path)
             continue
         chosen = choose_columns(path, columns, options.columns)
         for record in _records(path, list(chosen.values())):
@@ -180,7 +182,16 @@ def _columns(path: Path) -> list[str]:
         return parquet_columns(path)
     if path.name.endswith(".csv"):
         return csv_columns(path)
-    return list(first_object(path) or ())
+    first = itertools.islice(json_lines(path), LINES_TO_AN_OBJECT)
+    return next((list(row.values) for row in first if isinstance(row, Record)), [])
+
+
+def _unreadable(path: Path) -> Iterator[Refused]:
+    """What is wrong with a file that has no columns; raises it where it is no single rows."""
+    if path.stat().st_size == 0:
+        yield Refused(where=str(path), reason="the file is empty")
+    else:
+        yield from (row for row in _records(path, []) if isinstance(row, Refused))
 
 
 def _records(path: Path, columns: Sequence[str]) -> Iterator[Record | Refused]:
