@@ -153,7 +153,7 @@ def audit_run(
     name = run.manifest.verifier if ":" in run.manifest.verifier else "math"
     above = run.config.get("correct_above")
     tally = _Tally()
-    monitor.begin(run.manifest.num_prompts)
+    monitor.begin(run.groups().num_rows)
     with (
         load_verifier(
             name,

@@ -192,6 +192,20 @@ def test_groups_are_counted_across_parts_and_steps_of_one_question_resampled_tog
     assert (found.low, found.high) == (0.0, 0.75)
 
 
+def test_several_steps_of_training_are_said_to_be_several_policies(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    trained = [group("10", prompt_id="a", step=0), group("11", prompt_id="b", step=1)]
+    found = pass_at_k_curve(read_run(make_run(tmp_path / "trained", trained)))
+    (warning,) = found.facts["warnings"]
+    assert "of 2 steps of training, so of as many policies" in warning
+    assert warning in found.caption
+    one_step = [group("10", prompt_id="a", step=3), group("11", prompt_id="b", step=3)]
+    found = pass_at_k_curve(read_run(make_run(tmp_path / "one", one_step)))
+    assert found.facts["warnings"] == []
+    assert "policies" not in found.caption
+
+
 def test_datasets_and_levels_have_their_own_curves(
     tmp_path: Path, make_run: Callable[..., Path]
 ) -> None:

@@ -97,7 +97,8 @@ def pass_at_k_curve(
         seed: of the bootstrap over questions.
 
     Returns:
-        curve `curve`: split, k, value, low, high, num_questions.
+        curve `curve`: split, k, value, low, high, num_questions. facts: `warnings`, where the
+        completions are of several steps of training.
 
     Raises:
         UsageError: a k above n, or an unknown split.
@@ -117,12 +118,32 @@ def pass_at_k_curve(
     )[["split", "k", "value", "low", "high", "num_questions"]]
     where = "Bands" if len(parts) == 1 else "Band and whiskers"
     facts |= _facts(counts, ks) | interval_facts(weights["all"], seed)
+    pooled = _pooled_sentence(counts)
+    facts["warnings"] = [pooled] if pooled else []
     return Analysis(
         name="passk",
         summary=_summary(curve, parts, weights),
         curves={"curve": curve},
         facts=facts,
-        caption=f"{_caption(curve, counts)} {interval_sentence(where, *weights['all'].shape)}",
+        caption=" ".join(
+            [
+                _caption(curve, counts),
+                *([pooled] if pooled else []),
+                interval_sentence(where, *weights["all"].shape),
+            ]
+        ),
+    )
+
+
+def _pooled_sentence(counts: pd.DataFrame) -> str:
+    """Of a training run: that its policies are pooled; empty elsewhere."""
+    num_steps = counts["step"].nunique(dropna=False)
+    if num_steps < 2:
+        return ""
+    return (
+        f"The completions are of {num_steps} steps of training, so of as many policies: this is "
+        "the mean over all of them and the Pass@K of none; thr-probe eval measures that of a "
+        "checkpoint."
     )
 
 

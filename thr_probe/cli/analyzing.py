@@ -73,13 +73,22 @@ def analyze_and_print(
         name, opened, folder, venue=venue, command=quoted(command_line()), **options
     )
     print_rows(_result(analysis), printed)
+    _tell_warnings(analysis)
     tell_files(analysis, paths)
+
+
+def _tell_warnings(analysis: Analysis) -> None:
+    warnings = analysis.facts.get("warnings")
+    for warning in warnings if isinstance(warnings, list) else ():
+        stderr().print(f"warning: {warning}")
 
 
 def tell_files(analysis: Analysis, paths: list[Path]) -> None:
     """Where the files of an analysis are, and why nothing was drawn."""
     if analysis.empty_reason:
         stderr().print(f"nothing to draw: {analysis.empty_reason}")
+    elif analysis.facts.get("caution"):
+        stderr().print(f"warning: {analysis.facts['caution']}")
     for path in paths:
         stderr().print(str(path))
 

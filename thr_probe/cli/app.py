@@ -9,6 +9,7 @@ from thr_probe.cli import analyze, analyze_influence, analyze_runs, analyze_toke
 from thr_probe.cli.analyzing import analyze_app
 from thr_probe.cli.collect import collect_command, demo_command, score_command
 from thr_probe.cli.compare import compare_command
+from thr_probe.cli.data import data_app
 from thr_probe.cli.doctor import doctor_command
 from thr_probe.cli.evaluate import eval_command
 from thr_probe.cli.import_ import import_command
@@ -68,6 +69,7 @@ app.command("report")(report_command)
 app.command("view")(view_command)
 app.command("show")(show_command)
 app.command("table")(table_command)
+app.add_typer(data_app, name="data")
 app.command("reproduce")(reproduce_command)
 app.command("doctor")(doctor_command)
 app.command("theory")(theory_command)

@@ -25,11 +25,18 @@ _HINTS = {
 }
 
 
-def write_error(path: Path, error: OSError) -> DataError:
-    """The error to raise when the operating system refused to write `path`."""
+def write_error(path: Path, error: OSError, hint: str | None = None) -> DataError:
+    """The error to raise when the operating system refused to write `path`.
+
+    Args:
+        path: what was to be written.
+        error: what the operating system said.
+        hint: of a command that has no --resume, which the advice is about otherwise.
+    """
     reason = error.strerror or str(error)
     default = "repair the cause, then run the command again with --resume"
-    return DataError(f"could not write {path}: {reason}", _HINTS.get(error.errno or 0, default))
+    advice = hint or _HINTS.get(error.errno or 0, default)
+    return DataError(f"could not write {path}: {reason}", advice)
 
 
 def make_folder(path: Path) -> None:
@@ -43,11 +50,14 @@ def make_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], None], *, hint: str | None = None
+) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step.
 
     At no moment is a half-written file visible under `path`. When the operating system refuses
-    (a full disk, say), the temporary file is removed and what stood at `path` before still does.
+    (a full disk, say), the temporary file is removed and what stood at `path` before still does;
+    `hint` is the advice then, where the command has no --resume.
     """
     # the process id keeps the processes of a sharded run apart
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
@@ -59,7 +69,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise write_error(path, error) from error
+        raise write_error(path, error, hint) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -86,6 +96,20 @@ def write_result(path: Path, content: bytes) -> None:
             f"cannot write {path}: {reason}",
             hint="check the folder, its permissions and the free space, or choose another with -o",
         ) from cause
+
+
+def write_streamed(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """As `write_result`, of a result too large for memory: `write` fills the file piece by piece.
+
+    Raises:
+        DataError: it cannot be written; what `write` raises itself comes as it is.
+    """
+    hint = "check the folder, its permissions and the free space, or choose another with -o"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error, hint) from error
+    write_atomically(path, write, hint=hint)
 
 
 def write_text(path: Path, text: str) -> None:

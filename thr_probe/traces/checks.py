@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thr_probe.errors import DataError
-from thr_probe.traces.layout import TableFile, part_path, read_columns
+from thr_probe.traces.layout import (
+    SCORE_INFO_NAME,
+    SCORES,
+    TableFile,
+    part_path,
+    read_columns,
+)
+from thr_probe.traces.manifest import MANIFEST_NAME, read_json_object
 from thr_probe.traces.rows import check_values, row_key
 from thr_probe.traces.schema import COMPLETION_COLUMNS, KEY_COLUMNS
 
@@ -46,12 +54,11 @@ def check_parts(
 
     In an incomplete run the last parts may still wait for their scores.
     """
-    resume = f"complete them with thr-probe score --resume (score set {table.partition('/')[2]})"
     if len(scores) < len(rollouts) and is_complete:
         raise DataError(
             f"{part_path(run_path, table, len(scores))} is missing: "
             f"{len(scores)} of {len(rollouts)} parts have scores",
-            resume,
+            _how_to_complete(run_path, table.partition("/")[2]),
         )
     if len(scores) > len(rollouts):
         raise DataError(
@@ -65,6 +72,36 @@ def check_parts(
                 f"{rollout_part.num_rows} as in {rollout_part.path}",
                 "the scores belong to other rollouts: delete this score set and score again",
             )
+
+
+def _how_to_complete(run_path: Path, score_id: str) -> str:
+    """The command that writes a missing part: of whoever wrote the set.
+
+    `thr-probe score` writes score.json first, and the digest of the policy's weights into it;
+    `collect` and `train` write the set "default" without one, `train` with its objective.
+    """
+    info = _object(run_path / SCORES / score_id / SCORE_INFO_NAME)
+    if "objective" in info:
+        return (
+            "restore the part from a copy of the training run, or score its rollouts again as "
+            "another set: thr-probe score RUN --score-id NAME"
+        )
+    if "model_digest" in info or score_id != "default":
+        return f"complete them: thr-probe score {run_path} --score-id {score_id} --resume"
+    typed = _object(run_path / MANIFEST_NAME).get("argv")
+    words = [str(word) for word in typed] if isinstance(typed, list) else []
+    kept = [word for word in words if word not in {"--resume", "--overwrite"}]
+    if kept[1:2] != ["collect"]:
+        kept = ["thr-probe", "collect", "-o", str(run_path), "..."]
+    return f"complete them with the command that collected the run: {shlex.join(kept)} --resume"
+
+
+def _object(path: Path) -> dict[str, object]:
+    """A JSON object for a hint; empty where it cannot be read, which is another error."""
+    try:
+        return read_json_object(path)
+    except DataError:
+        return {}
 
 
 def check_aligned(path: Path, rollout_keys: pa.Table, score_keys: pa.Table) -> None:

@@ -35,7 +35,7 @@ from thr_probe.traces.manifest import (
     read_manifest,
 )
 from thr_probe.traces.rows import check_lengths
-from thr_probe.traces.schema import KEY_COLUMNS, TABLES
+from thr_probe.traces.schema import KEY_COLUMNS, TABLES, arrow_schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,13 @@ class Run:
                 f"it has: {', '.join(self.score_ids)}",
             )
         return score_id
+
+    def groups(self) -> pa.Table:
+        """The groups with completions on disk, by step and prompt_id, in order of appearance."""
+        keys = [read_columns(part, ["step", "prompt_id"]) for part in self.rollout_parts]
+        empty = arrow_schema(ROLLOUTS, ["step", "prompt_id"]).empty_table()
+        table = pa.concat_tables(keys) if keys else empty
+        return table.group_by(["step", "prompt_id"], use_threads=False).aggregate([])
 
     def iter_completions(
         self, columns: Sequence[str], *, score_id: str | None = None

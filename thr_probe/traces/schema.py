@@ -362,11 +362,16 @@ def schema_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_row(column: Column) -> str:
-    name = str(column.type.value_type if column.is_list else column.type)
+def type_name(kind: pa.DataType) -> str:
+    """The type as the documentation writes it, such as `list<float32>`."""
+    is_list = pa.types.is_list(kind)
+    name = str(kind.value_type if is_list else kind)
     name = {"float": "float32", "double": "float64"}.get(name, name)
-    kind = f"list<{name}>" if column.is_list else name
-    kind += " null" if column.nullable else ""
+    return f"list<{name}>" if is_list else name
+
+
+def _markdown_row(column: Column) -> str:
+    kind = type_name(column.type) + (" null" if column.nullable else "")
     notes = [f"one of {', '.join(column.values)}"] if column.values else []
     notes += [] if column.required else [f"optional: {column.source}"]
     meaning = "; ".join([column.meaning, *notes]).replace("|", "\\|")

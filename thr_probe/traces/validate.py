@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +39,20 @@ class Finding:
     """What to do about it."""
 
 
-def validate_run(run_path: str | Path) -> list[Finding]:
+def validate_run(
+    run_path: str | Path, *, told: Callable[[int, int], None] | None = None
+) -> list[Finding]:
     """Read every row of a run and list what breaks the contract; empty when all is well.
 
     `read_run` refuses a run at the first thing wrong; this goes on and names one finding per check
     and part. Memory is that of the keys and of one part.
+
+    Args:
+        run_path: the run directory.
+        told: called after each part with how many are checked and how many there are.
     """
     path = Path(run_path)
+    steps = _Steps(told, path)
     findings: list[Finding] = []
     with _collect(findings):
         read_manifest(path)
@@ -65,9 +72,24 @@ def validate_run(run_path: str | Path) -> list[Finding]:
     for part in rollouts.values():
         with _collect(findings):
             _validate_rollouts(part, problem_ids)
+        steps.one_more()
     for score_id in score_ids(path):
-        _validate_scores(path, score_id, rollouts, findings)
+        _validate_scores(path, score_id, rollouts, findings, steps)
     return list(dict.fromkeys(findings))
+
+
+class _Steps:
+    """Counts the parts that are checked."""
+
+    def __init__(self, told: Callable[[int, int], None] | None, path: Path) -> None:
+        self._told, self._done = told, 0
+        tables = [ROLLOUTS, *(f"{SCORES}/{score_id}" for score_id in score_ids(path))]
+        self._total = sum(len(part_indices(path, table)) for table in tables)
+
+    def one_more(self) -> None:
+        self._done += 1
+        if self._told is not None:
+            self._told(self._done, self._total)
 
 
 def _inspected(path: Path, table: str, findings: list[Finding]) -> dict[int, TableFile]:
@@ -102,7 +124,11 @@ def _validate_rollouts(part: TableFile, problem_ids: pa.ChunkedArray | None) -> 
 
 
 def _validate_scores(
-    path: Path, score_id: str, rollouts: dict[int, TableFile], findings: list[Finding]
+    path: Path,
+    score_id: str,
+    rollouts: dict[int, TableFile],
+    findings: list[Finding],
+    steps: _Steps,
 ) -> None:
     table = f"{SCORES}/{score_id}"
     with _collect(findings):
@@ -123,6 +149,7 @@ def _validate_scores(
         with _collect(findings):
             if index in rollouts and rollouts[index].num_rows == part.num_rows:
                 _check_beside(rollouts[index], part)
+        steps.one_more()
 
 
 def _check_beside(rollouts: TableFile, scores: TableFile) -> None:

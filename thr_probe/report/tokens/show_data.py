@@ -90,7 +90,8 @@ def shown_question(
 
     Args:
         run: a run with scores and token ids.
-        prompt: a prompt_id, how it begins, or the question's place in the run, from 0.
+        prompt: a prompt_id, how it begins, or its place among the questions
+            of the run that have completions, from 0.
         rollout: only that completion of the group.
         score_id: which scores; the only ones by default.
 
@@ -100,7 +101,7 @@ def shown_question(
     """
     problems, tokens = run.problems(), run.tokens()
     known = [str(each) for each in problems["prompt_id"]]
-    prompt_id = resolve_question(known, prompt)
+    prompt_id = prompt if prompt in known else resolve_question(_answered(run, known), prompt)
     resolved = run.resolve_score_id(score_id)
     if tokens is None:
         raise DataError(
@@ -120,6 +121,12 @@ def shown_question(
         completions=tuple(_completion(row, token_bytes) for row in _chosen(newest, rollout)),
         num_other_steps=len(steps) - 1,
     )
+
+
+def _answered(run: Run, known: Sequence[str]) -> list[str]:
+    """Those problems that have completions: a run under way does not have them all yet."""
+    there = set(run.groups()["prompt_id"].to_pylist())
+    return [prompt_id for prompt_id in known if prompt_id in there]
 
 
 def resolve_question(known: Sequence[str], given: str) -> str:
