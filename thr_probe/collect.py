@@ -15,7 +15,7 @@ from thr_probe.config import CollectConfig, ScoringConfig, config_dict
 from thr_probe.engine import Engine, load_engine
 from thr_probe.errors import UsageError
 from thr_probe.groups import SampledGroup, sample_groups, write_token_table
-from thr_probe.policy import Policy
+from thr_probe.policy import AnyPolicy, Policy
 from thr_probe.probe import GroupScores, ProbeOptions, score_group
 from thr_probe.problems import (
     ProblemSet,
@@ -67,8 +67,8 @@ class Job:
     """The run being written."""
     config: CollectConfig
     """Its resolved options."""
-    policy: Policy
-    """Samples and scores."""
+    policy: AnyPolicy
+    """Reads prompts, decodes completions, and scores."""
     sampler: Sampler
     """Generates the completions."""
     verifier: Verifier
@@ -283,6 +283,7 @@ def _run_shard(job: Job, index: int, shard: Sequence[TokenizedProblem]) -> Advan
 
 
 def _scored(job: Job, group: SampledGroup) -> GroupScores:
+    assert isinstance(job.policy, Policy)
     return score_group(
         job.policy,
         group.task.token_ids,

@@ -17,9 +17,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 from typing import Any
+
+from thr_probe.engine_options import installed_version
 
 PACKAGE = "thr_probe"
 DEVELOPMENT = "dev"
@@ -243,10 +245,7 @@ def _python() -> Check:
 
 
 def _installed(requirement: Requirement) -> str | None:
-    try:
-        return version(requirement.name)
-    except PackageNotFoundError:
-        return None
+    return installed_version(requirement.name)
 
 
 def _package(requirement: Requirement, errors: Mapping[str, str]) -> Check:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thr_probe.config import RolloutConfig, config_dict
-from thr_probe.policy import Policy
+from thr_probe.engine_options import TRANSFORMERS
+from thr_probe.policy import AnyPolicy, UnloadedPolicy, load_unloaded
 from thr_probe.processes import World
 from thr_probe.prompts import longest_sequence
 from thr_probe.sampling import Sampler
@@ -20,7 +21,7 @@ SHARE_BESIDE_SCORING, SHARE_ALONE = 0.6, 0.9
 class Engine:
     """What answers problems."""
 
-    policy: Policy
+    policy: AnyPolicy
     """Reads prompts, decodes completions, computes THR."""
     sampler: Sampler
     """Generates."""
@@ -37,7 +38,11 @@ def load_engine(config: RolloutConfig, world: World, *, scores: bool) -> Engine:
     Raises:
         UsageError, DataError, PrerequisiteError: what is wrong with the policy or the engine.
     """
-    policy = policy_of(config, world)
+    policy = (
+        policy_of(config, world)
+        if needs_weights(config, scores=scores)
+        else _unloaded(config, world)
+    )
     sampler = load_sampler(
         config_dict(config),
         policy,
@@ -45,3 +50,17 @@ def load_engine(config: RolloutConfig, world: World, *, scores: bool) -> Engine:
         gpu_share=SHARE_BESIDE_SCORING if scores else SHARE_ALONE,
     )
     return Engine(policy=policy, sampler=sampler)
+
+
+def needs_weights(config: RolloutConfig, *, scores: bool) -> bool:
+    """Whether the policy's own weights are loaded: to sample, to score, to merge an adapter."""
+    return scores or config.engine == TRANSFORMERS or config.adapter is not None
+
+
+def _unloaded(config: RolloutConfig, world: World) -> UnloadedPolicy:
+    return load_unloaded(
+        config.model,
+        device=world.device(config.device),
+        dtype=config.dtype,
+        revision=config.revision,
+    )

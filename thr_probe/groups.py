@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thr_probe.policy import Policy
+from thr_probe.policy import AnyPolicy
 from thr_probe.problems import Verdict, Verifier
 from thr_probe.prompts import TokenizedProblem
 from thr_probe.sampling import Completion, FinishReason, Sampler, SamplingSettings
@@ -73,7 +73,7 @@ class SampledGroup:
 
 
 def sample_groups(
-    policy: Policy,
+    policy: AnyPolicy,
     sampler: Sampler,
     verifier: Verifier,
     tasks: Sequence[TokenizedProblem],
@@ -125,6 +125,6 @@ def _judged(completion: Completion, verdict: Verdict, *, truncated_wrong: bool) 
     return verdict
 
 
-def write_token_table(run_path: Path, policy: Policy) -> None:
+def write_token_table(run_path: Path, policy: AnyPolicy) -> None:
     """`tokens.parquet`: bytes and text of every id that occurs in a run's completions."""
     write_occurring_tokens(run_path, policy.token_rows)

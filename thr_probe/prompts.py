@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.policy import Policy
+from thr_probe.policy import AnyPolicy
 from thr_probe.problems import Problem, ProblemSet
 from thr_probe.sampling import Prompt
 
@@ -36,7 +36,7 @@ def default_template(model: str) -> str:
 
 def tokenized(
     problem_set: ProblemSet,
-    policy: Policy,
+    policy: AnyPolicy,
     *,
     max_prompt_tokens: int,
     max_new_tokens: int | None,
@@ -75,7 +75,7 @@ def tokenized(
 
 
 def longest_completion(
-    tasks: Sequence[TokenizedProblem], policy: Policy, max_new_tokens: int | None
+    tasks: Sequence[TokenizedProblem], policy: AnyPolicy, max_new_tokens: int | None
 ) -> int:
     """Tokens of the longest completion: as asked for, else what the model's context leaves."""
     limit = max_new_tokens or LONGEST_COMPLETION
@@ -84,7 +84,7 @@ def longest_completion(
     return min(limit, policy.max_length - max(len(task.token_ids) for task in tasks))
 
 
-def longest_sequence(policy: Policy, max_prompt_tokens: int, max_new_tokens: int | None) -> int:
+def longest_sequence(policy: AnyPolicy, max_prompt_tokens: int, max_new_tokens: int | None) -> int:
     """Tokens of the longest prompt and completion together that the options allow."""
     longest = max_prompt_tokens + (max_new_tokens or LONGEST_COMPLETION)
     return longest if policy.max_length is None else min(longest, policy.max_length)

@@ -80,7 +80,7 @@ def load_policy(
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     source = model_source(model)
-    config = _config(source, model, revision)
+    config = read_config(source, model, revision)
     tokenizer = read_tokenizer(source, model, revision)
     network = _weights(source, model, config, precision, revision)
     if adapter is not None:
@@ -189,7 +189,18 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
+def read_config(source: str, model: str, revision: str | None) -> PreTrainedConfig:
+    """The config of a causal language model.
+
+    Args:
+        source: what transformers is given.
+        model: what the user said, for messages.
+        revision: on the hub.
+
+    Raises:
+        PrerequisiteError: it cannot be found or fetched.
+        DataError: it is broken, or of a model of another kind.
+    """
     with _explained(model, "config"), quiet():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source, revision=revision, trust_remote_code=False

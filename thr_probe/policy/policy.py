@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from thr_probe.core.head import Head
 from thr_probe.errors import DataError
@@ -78,26 +83,19 @@ class Policy:
         """
         digest = hashlib.sha256()
         for name, weight in sorted(self.model.named_parameters()):
-            flat = weight.detach().flatten()
-            ends = torch.cat([flat[:256], flat[-256:]]).float().cpu()
             digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(ends.numpy().tobytes())
+            digest.update(ends_of(weight.detach()).float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
     @property
     def max_length(self) -> int | None:
         """Most tokens, prompt and completion together, that the model takes; None: no limit."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return limit if isinstance(limit, int) and limit > 0 else None
+        return context_limit(self.model.config)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         """Ids that end a completion: the generation config's and the tokenizer's own."""
-        config = getattr(self.model, "generation_config", None)
-        listed = getattr(config, "eos_token_id", None)
-        ids = [listed] if isinstance(listed, int) else list(listed or [])
-        own = self.tokenizer.eos_token_id
-        return tuple(sorted({*ids, *([own] if isinstance(own, int) else [])}))
+        return ending_ids(getattr(self.model, "generation_config", None), self.tokenizer)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt, with the tokenizer's own beginning-of-sequence token if it has one."""
@@ -192,6 +190,28 @@ class Policy:
         top = max(*prompt_ids, *(max(completion) for completion in completions))
         if top >= len(self.head().weight_VD):
             raise DataError(f"token id {top} is outside the vocabulary of {self.name}")
+
+
+def context_limit(config: PreTrainedConfig) -> int | None:
+    """Most tokens that a model of this config takes; None: no limit."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def ending_ids(
+    generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """Ids that end a completion: the generation config's and the tokenizer's own."""
+    listed = getattr(generation, "eos_token_id", None)
+    ids = [listed] if isinstance(listed, int) else list(listed or [])
+    own = tokenizer.eos_token_id
+    return tuple(sorted({*ids, *([own] if isinstance(own, int) else [])}))
+
+
+def ends_of(weight: Tensor) -> Tensor:
+    """The first and the last 256 numbers of a weight."""
+    flat = weight.flatten()
+    return torch.cat([flat[:256], flat[-256:]])
 
 
 def as_policy(

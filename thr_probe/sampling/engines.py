@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from thr_probe.engine_options import ENGINE_OPTIONS, OPENAI, TRANSFORMERS, VLLM, check_engine
-from thr_probe.policy import Policy
+from thr_probe.policy import AnyPolicy, Policy
 from thr_probe.sampling.hf import TransformersSampler
 from thr_probe.sampling.protocol import Sampler
 
 
 def load_sampler(
-    options: Mapping[str, Any], policy: Policy, *, max_length: int, gpu_share: float = 0.9
+    options: Mapping[str, Any], policy: AnyPolicy, *, max_length: int, gpu_share: float = 0.9
 ) -> Sampler:
     """The sampler of an engine.
 
@@ -31,6 +31,7 @@ def load_sampler(
     check_engine(options)
     engine = options["engine"]
     if engine == TRANSFORMERS:
+        assert isinstance(policy, Policy)
         return TransformersSampler(policy=policy, batch_tokens=options["batch_tokens"])
     given = {
         name: options[name] for name in ENGINE_OPTIONS[engine] if options.get(name) is not None
