@@ -53,7 +53,7 @@ def archived(path, *samples, header=HEADER):
 
 def test_logs_are_told_by_how_they_start(tmp_path):
     assert [path.name for path in IMPORTER.find(FIXTURES)] == [
-        "cancelled.eval",
+        "killed.eval",
         "lab_arithmetic.eval",
         "lab_arithmetic.json",
         "reasoning.json",
@@ -104,17 +104,20 @@ def test_reasoning_comes_before_the_answer_and_the_system_message_before_the_que
     assert (right.dataset, right.extracted) == ("reasoning", "4")
 
 
-def test_a_cancelled_run_gives_its_finished_samples_and_says_so():
-    found = read(FIXTURES / "cancelled.eval")
+def test_a_killed_run_gives_its_finished_samples_and_says_so():
+    found = read(FIXTURES / "killed.eval")
+    said = {(row["prompt"], row["rollout"]): row["text"] for row in SAID}
     assert len(completions(found)) == 10
+    for one in completions(found):
+        assert one.text == said[one.prompt_text, one.rollout]
     assert reasons(found) == ["the run did not end, its finished samples are read"]
 
 
 def test_a_sample_that_two_logs_hold_is_taken_once():
     found = read(FIXTURES)
-    assert len(completions(found)) == 26
+    assert len(completions(found)) == 36
     assert Counter(reasons(found)) == {
-        "a sample that another log holds too": 14,
+        "a sample that another log holds too": 4,
         "the run did not end, its finished samples are read": 1,
     }
 

@@ -41,6 +41,7 @@ def written(tmp_path, *rows, name=f"samples_sums_{DATE}.jsonl"):
 
 def test_a_folder_gives_its_samples_files_by_name():
     assert [path.name for path in IMPORTER.find(FIXTURES)] == [
+        f"samples_lab_chat_{DATE}.jsonl",
         f"samples_lab_arithmetic_{DATE}.jsonl",
         f"samples_lab_choice_{DATE}.jsonl",
         f"samples_lab_greedy_{DATE}.jsonl",
@@ -127,6 +128,32 @@ def test_targets_may_be_lists_and_arguments_those_of_old_versions(tmp_path):
     one, _ = read(written(tmp_path, {**without, "resps": [["4", "5"]]}))
     assert (one.answer, one.answer_alt) == ("4", "four")
     assert one.prompt_text == "Q: 2 + 2?\nA:"
+
+
+def test_a_chat_is_taken_out_of_its_json():
+    first, second = read(FIXTURES / "chat")
+    assert first.prompt_text == "Question: Find x: 3 * x + 16 = 184.\nAnswer:"
+    assert first.question == "Find x: 3 * x + 16 = 184."
+    assert (first.text, first.correct, second.correct) == (" so \\boxed{56}", True, False)
+
+
+def test_a_question_that_the_document_does_not_name_is_the_users(tmp_path):
+    template = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+    chat = json.dumps(
+        [{"role": "system", "content": "Add."}, {"role": "user", "content": "1 + 1?"}]
+    )
+    picture = json.dumps([{"role": "user", "content": [{"type": "image"}]}])
+    rows = [
+        row(doc={}, arguments={"gen_args_0": {"arg_0": arg, "arg_1": {}}}, doc_id=number)
+        for number, arg in enumerate((template, [chat], [picture], ["plain"]))
+    ]
+    found = read(written(tmp_path, *rows))
+    assert [(one.prompt_text, one.question) for one in (found[0], found[2])] == [
+        (template, "2 + 2?"),
+        ("system: Add.\n\nuser: 1 + 1?", "1 + 1?"),
+    ]
+    assert found[4].reason == "a message with content of type image, expected text"
+    assert (found[5].prompt_text, found[5].question) == ("plain", None)
 
 
 def test_damaged_lines_are_refused_and_the_rest_is_read(tmp_path):

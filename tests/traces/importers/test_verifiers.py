@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_results_are_grouped_by_example_and_traces_by_task():
     task = first_row("traces")["task"]
     assert read(HERE / "traces")[0].group == f"traces:lab_arithmetic:{task['key']}"
     assert read(HERE / "traces")[0].verifier == "right_answer"
+
+
+def test_rewards_by_group_give_the_pass_at_k_that_verifiers_computed():
+    metadata = json.loads((HERE / "results" / "metadata.json").read_text())
+    groups: dict[str, list[float]] = {}
+    for one in read(HERE / "results"):
+        groups.setdefault(one.group, []).append(one.reward)
+    for k, wanted in metadata["pass_at_k"].items():
+        chosen = [list(itertools.combinations(group, int(k))) for group in groups.values()]
+        solved = [sum(max(one) for one in each) / len(each) for each in chosen]
+        assert sum(solved) / len(solved) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_traces_of_a_training_client_give_ids_and_logprobs():

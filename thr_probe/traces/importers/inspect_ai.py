@@ -92,15 +92,22 @@ _Samples = Iterator[tuple[Record, _Log] | Refused]
 
 
 def _starts_as_log(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(4096)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
     if path.suffix == ".eval":
         return start.startswith(b"PK\x03\x04")
     return re.match(rb'\s*\{\s*"version"\s*:\s*\d+\s*,\s*"status"\s*:', start) is not None
 
 
 def _archived_log(path: Path) -> _Samples:
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    with opened as file:
         listed, is_whole = archive.entries(file)
         named = {entry.name: entry for entry in listed}
         header = _header(path, file, named)

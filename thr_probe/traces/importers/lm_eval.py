@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError
+from thr_probe.traces.importers.chat import is_messages, prompt_of, question_of
 from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -33,6 +34,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
+from thr_probe.traces.importers.templated import question_in
 
 _FIELDS = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps")
 _NO_METRIC = {*_FIELDS, "filter", "metrics", "doc_hash", "prompt_hash", "target_hash"}
@@ -45,6 +47,12 @@ class _Source:
     path: Path
     task: str
     model: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    prompt_text: str
+    question: str | None
 
 
 def find(path: Path) -> list[Path]:
@@ -108,11 +116,17 @@ def _rows(record: Record, source: _Source, wanted: str | None) -> Rows:
     if not texts:
         yield Refused(where=record.where, reason="resps holds no completion of one request")
         return
-    yield from _completions(record, source, prompt=prompt, texts=texts, wanted=wanted)
+    try:
+        prompt_text, question = prompt_of(prompt), _question(values["doc"], prompt)
+    except ValueError as error:
+        yield Refused(where=record.where, reason=str(error))
+        return
+    asked = _Asked(prompt_text=prompt_text, question=question)
+    yield from _completions(record, source, asked=asked, texts=texts, wanted=wanted)
 
 
 def _completions(
-    record: Record, source: _Source, *, prompt: str, texts: list[str], wanted: str | None
+    record: Record, source: _Source, *, asked: _Asked, texts: list[str], wanted: str | None
 ) -> Iterator[ForeignCompletion]:
     values = record.values
     metric = _metric(_metrics(values), wanted)
@@ -125,8 +139,8 @@ def _completions(
             where=record.where if len(texts) == 1 else f"{record.where}, response {index + 1}",
             group=f"{source.path.parent.name}/{source.path.name}:{values['doc_id']}",
             text=text,
-            prompt_text=prompt,
-            question=_question(values["doc"]),
+            prompt_text=asked.prompt_text,
+            question=asked.question,
             answer=answers[0],
             answer_alt=answers[1],
             reward=None if reward is None else float(reward),
@@ -156,7 +170,7 @@ def _metric(names: Sequence[str], wanted: str | None) -> str | None:
     return of if of in names else next(iter(names), None)
 
 
-def _prompt(arguments: object) -> str | None:
+def _prompt(arguments: object) -> str | list[Mapping[str, Any]] | None:
     """What the policy continued; None where the request is for a likelihood."""
     if isinstance(arguments, Mapping):
         listed = [tuple(one.values()) for one in arguments.values() if isinstance(one, Mapping)]
@@ -164,7 +178,17 @@ def _prompt(arguments: object) -> str | None:
         listed = [tuple(one) for one in arguments] if isinstance(arguments, list) else []
     if not listed or len(listed[0]) < 2 or isinstance(listed[0][1], str):
         return None
-    return str(listed[0][0])
+    prompt = listed[0][0]
+    return _messages(prompt[0]) if isinstance(prompt, list) and len(prompt) == 1 else str(prompt)
+
+
+def _messages(text: object) -> str | list[Mapping[str, Any]]:
+    """A chat, which lm-eval keeps as JSON text in a list of its own (`JsonChatStr`)."""
+    try:
+        parsed = json.loads(str(text))
+    except ValueError:
+        return str(text)
+    return parsed if is_messages(parsed) else str(text)
 
 
 def _responses(resps: object) -> list[str]:
@@ -201,11 +225,12 @@ def _answers(target: object) -> tuple[str | None, str | None]:
     return next(iter(texts), None), next(iter(texts[1:]), None)
 
 
-def _question(doc: object) -> str | None:
-    if not isinstance(doc, Mapping):
-        return None
-    named = (doc.get(name) for name in ("question", "problem", "query", "instruction"))
-    return next((text for text in named if isinstance(text, str)), None)
+def _question(doc: object, prompt: str | list[Mapping[str, Any]]) -> str | None:
+    """The document's own, else the user's part of the prompt."""
+    fields = doc if isinstance(doc, Mapping) else {}
+    named = (fields.get(name) for name in ("question", "problem", "query", "instruction"))
+    given = next((text for text in named if isinstance(text, str)), None)
+    return given or (question_in(prompt) if isinstance(prompt, str) else question_of(prompt))
 
 
 def _task(path: Path) -> str:
