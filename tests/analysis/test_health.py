@@ -83,6 +83,10 @@ EXPECTED = {
     "THR undefined": (4, 13),
     "THR missing": (0, 13),
     "number not finite": (0, 3 * 52),
+    "scores missing": (0, 13),
+    "scores of another completion": (0, 13),
+    "lists of unequal length": (0, 13),
+    "state that does not exist": (0, 13),
 }
 
 
@@ -104,7 +108,7 @@ def test_the_caption_counts_verdicts_in_grammar(analysis, tmp_path, make_run):
     number = {word: analysis.facts[f"num_{word}"] for word in ("ok", "look", "bad")}
     assert min(number.values()) > 1
     assert (
-        f"Of 19 checks, {number['ok']} are ok, {number['look']} are worth a look and "
+        f"Of 23 checks, {number['ok']} are ok, {number['look']} are worth a look and "
         f"{number['bad']} are bad by" in analysis.caption
     )
     one = [{"completions": [completion(correct=True), completion(extracted=None)]}]
@@ -230,3 +234,92 @@ def test_questions_of_several_steps_are_one_unit_and_their_groups_apart(tmp_path
     assert (analysis.facts["num_questions"], analysis.facts["num_groups"]) == (1, 2)
     assert analysis.value("text repeated in its group").value == 0.5
     assert analysis.value("question repeated").value == 0
+
+
+def rewritten(path, change):
+    """A Parquet file of a trace with its table changed, its metadata kept."""
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def with_column(name, values):
+    def change(table):
+        index = table.column_names.index(name)
+        return table.set_column(index, table.schema.field(name), pa.array(values(table[name])))
+
+    return change
+
+
+def counts_of(path):
+    table = run_health(read_run(path)).curves["checks"].set_index("check")
+    return table["count"].to_dict(), table["verdict"].to_dict(), table["rule"].to_dict()
+
+
+@pytest.fixture
+def two_parts(tmp_path, make_run):
+    """Two groups of two completions of four tokens, a part each."""
+    groups = [
+        {"prompt_id": name, "completions": [completion(correct=True), completion()]}
+        for name in "ab"
+    ]
+    return make_run(tmp_path / "run", groups, groups_per_part=1)
+
+
+def test_completions_whose_part_of_the_scores_is_gone_are_counted(two_parts):
+    (two_parts / "scores/default/part-00001.parquet").unlink()
+    counts, verdicts, rules = counts_of(two_parts)
+    assert counts["scores missing"] == 2
+    assert verdicts["scores missing"] == "bad"
+    assert "thr-probe data validate RUN names the places" in rules["scores missing"]
+
+
+def test_an_incomplete_run_may_wait_for_scores(tmp_path, make_run):
+    groups = [{"prompt_id": name, "completions": [{"correct": True}, {}]} for name in "ab"]
+    path = make_run(tmp_path / "run", groups, groups_per_part=1, complete=False)
+    (path / "scores/default/part-00001.parquet").unlink()
+    assert counts_of(path)[0]["scores missing"] == 0
+
+
+def test_scores_shifted_by_a_row_are_counted_where_their_key_is_anothers(two_parts):
+    rewritten(
+        two_parts / "scores/default/part-00000.parquet",
+        with_column("rollout_id", lambda ids: pa.array([1, 0], pa.int32())),
+    )
+    counts, verdicts, _ = counts_of(two_parts)
+    assert counts["scores of another completion"] == 2
+    assert verdicts["scores of another completion"] == "bad"
+
+
+def test_a_part_of_the_scores_with_other_rows_counts_as_missing(two_parts):
+    rewritten(two_parts / "scores/default/part-00000.parquet", lambda table: table.slice(0, 1))
+    assert counts_of(two_parts)[0]["scores missing"] == 2
+
+
+def test_scores_beyond_the_rollouts_do_not_end_in_a_crash(two_parts):
+    last = two_parts / "scores/default/part-00001.parquet"
+    (two_parts / "scores/default/part-00002.parquet").write_bytes(last.read_bytes())
+    assert counts_of(two_parts)[0]["scores missing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("rollouts", "token_ids"), ("scores/default", "entropy"), ("scores/default", "thr")],
+)
+def test_lists_of_unequal_length_are_counted(two_parts, file, name):
+    def cut(column):
+        first, *others = column.to_pylist()
+        return pa.array([first[:-1], *others], column.type)
+
+    rewritten(two_parts / file / "part-00001.parquet", with_column(name, cut))
+    counts, verdicts, _ = counts_of(two_parts)
+    assert counts["lists of unequal length"] == 1
+    assert verdicts["lists of unequal length"] == "bad"
+
+
+def test_a_state_that_does_not_exist_is_counted(two_parts):
+    rewritten(
+        two_parts / "rollouts/part-00000.parquet",
+        with_column("finish_reason", lambda _: pa.array(["stop", "tired"])),
+    )
+    counts, _, _ = counts_of(two_parts)
+    assert counts["state that does not exist"] == 1

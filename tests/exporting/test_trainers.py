@@ -13,7 +13,9 @@ from thr_probe.errors import DataError, UsageError
 from thr_probe.exporting.layouts import LAYOUTS, layout_columns
 from thr_probe.exporting.record import Selection
 from thr_probe.exporting.trainers import write_for_trainer
+from thr_probe.importing.formats import load_importer
 from thr_probe.traces import read_run
+from thr_probe.traces.importers.foreign import ImportOptions
 
 PROMPTS = {"a": [9, 8], "b": [5]}
 
@@ -195,3 +197,23 @@ def test_steps_that_do_not_follow_each_other_go_to_one_file(tmp_path, make_run):
         write_for_trainer(Selection(run=run), tmp_path / "dump", to="verl")
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
     write_for_trainer(Selection(run=run), tmp_path / "one.jsonl", to="verl")
+
+
+@pytest.mark.parametrize("to", ["verl", "trl"])
+def test_what_is_written_as_a_trainers_dump_is_imported_again(run, rows, tmp_path, to):
+    write_for_trainer(Selection(run=run), tmp_path / "dump", to=to, p=-0.1)
+    importer = load_importer(to)
+    files = importer.find(tmp_path / "dump")
+    assert len(files) == 2
+    found = list(importer.read(files, ImportOptions()))
+    kept = with_ids(rows)
+    assert [each.step for each in found] == [row["step"] for row in kept]
+    assert [each.reward for each in found] == [row["reward"] for row in kept]
+    assert [each.answer for each in found] == [{"a": "7", "b": "1"}[r["prompt_id"]] for r in kept]
+    assert found[0].text == "right"
+    assert found[0].prompt_text == "prompt a"
+    groups = [each.group for each in found]
+    assert len(set(groups[:3])) == 1  # group a of step 0
+    assert groups[3] == groups[4] != groups[0]
+    if to == "verl":
+        assert [each.correct for each in found] == [row["correct"] for row in kept]

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from thr_probe.analysis.binned import latex_significant
 from thr_probe.analysis.captions import caption_of
+from thr_probe.analysis.health_contract import BREACHES, OTHER_KEY, SCORES_MISSING
 from thr_probe.analysis.health_counts import GAP_NATS, Counts, count_run
 from thr_probe.analysis.intervals import interval_facts
 from thr_probe.analysis.result import (
@@ -46,6 +47,8 @@ class Check:
     """Whether little of it, not much, is what is wrong."""
     unit: str = "share"
     """`share`, or `nats`."""
+    advice: str = ""
+    """What names the places, where a verdict is not ok."""
 
     @property
     def rule(self) -> str:
@@ -56,13 +59,15 @@ class Check:
             for value in (self.ok, self.look)
         )
         middle = f"look {word} {look}, " if self.look != self.ok else ""
-        return f"ok {word} {ok}, {middle}else bad"
+        return f"ok {word} {ok}, {middle}else bad{self.advice}"
 
     def verdict(self, value: float) -> str:
         """One of `VERDICTS`."""
         sign = -1 if self.scarce else 1
         return VERDICTS[(sign * value > sign * self.ok) + (sign * value > sign * self.look)]
 
+
+_PLACES = "; thr-probe data validate RUN names the places"
 
 CHECKS = (
     Check(name="truncated", of="completions", ok=0.05, look=0.2),
@@ -84,13 +89,16 @@ CHECKS = (
     Check(name="THR undefined", of="completions", ok=0.5, look=0.8),
     Check(name="THR missing", of="completions", ok=0.0, look=0.0),
     Check(name="number not finite", of="numbers", ok=0.0, look=0.0),
+    *(Check(name=name, of="completions", ok=0.0, look=0.0, advice=_PLACES) for name in BREACHES),
     Check(name="logprob gap", of="compared tokens", ok=0.01, look=0.05),
     Check(name="mean logprob gap", of="compared tokens", ok=0.02, look=0.1, unit="nats"),
     Check(name="largest logprob gap", of="compared tokens", ok=1.0, look=5.0, unit="nats"),
 )
 """In the order of the table; one whose columns the run lacks is left out and named in the facts."""
 
-_SCORED = frozenset({"THR undefined", "THR missing", "number not finite"})
+_SCORED = frozenset(
+    {"THR undefined", "THR missing", "number not finite", SCORES_MISSING, OTHER_KEY}
+)
 _COMPARED = frozenset({"logprob gap", "mean logprob gap", "largest logprob gap"})
 
 
@@ -99,9 +107,11 @@ def run_health(run: Run, *, seed: int = 0, score_id: str | None = None) -> Analy
 
     Works on any run, with or without token ids and scores. `THR undefined` are completions of
     groups without a correct one, `THR missing` those that should have THR and have none (or no
-    tau); `number not finite` counts entries of thr, entropy and logprob; `logprob gap` are tokens
-    whose log-probability differs by more than 0.1 nats between sampler and policy, compared where
-    both worked at the same temperature without top-p.
+    tau); what breaks the contract of the trace (scores missing or of another completion, lists of
+    unequal length, states that do not exist) is counted too: `validate_run` names the places;
+    `number not finite` counts entries of thr, entropy and logprob; `logprob gap` are tokens whose
+    log-probability differs by more than 0.1 nats between sampler and policy, compared where both
+    worked at the same temperature without top-p.
 
     Args:
         run: the trace.

@@ -15,9 +15,11 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float
 
+from thr_probe.analysis.health_contract import breaches, paired_parts
 from thr_probe.traces.layout import TableFile, read_columns
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
+from thr_probe.traces.schema import KEY_COLUMNS
 
 GAP_NATS = 0.1
 """A token's log-probability that differs by more between sampler and policy is counted."""
@@ -67,9 +69,10 @@ def count_run(run: Run, score_id: str | None, *, compare: bool) -> Counts:
     has_gap = compare and any("sampler_logprobs" in part.columns for part in run.rollout_parts)
     counts, groups, found_ids = [], [], False
     gap, gap_tokens, max_gap = 0.0, 0, 0.0
-    for rollout, score in itertools.zip_longest(run.rollout_parts, scores):
+    expected = bool(scores) and run.is_complete
+    for rollout, score in paired_parts(run.rollout_parts, scores):
         for table, scored in _tables(rollout, score, has_ids=has_ids, has_gap=has_gap):
-            rows = _rollout_rows(table)
+            rows = _rollout_rows(table).assign(**breaches(table, scored, expected=expected))
             found_ids |= has_ids and table["token_ids"].null_count < table.num_rows
             if scored is not None:
                 rows = rows.assign(**_score_columns(scored, rows["correct"].to_numpy()))
@@ -100,11 +103,11 @@ def _tables(
     rollout: TableFile, score: TableFile | None, *, has_ids: bool, has_gap: bool
 ) -> Iterator[tuple[pa.Table, pa.Table | None]]:
     """The columns needed of a part, a row group at a time where both files are cut alike."""
-    columns = ["step", "prompt_id", "text", "finish_reason", "correct", "extracted"]
+    columns = [*KEY_COLUMNS, "text", "finish_reason", "correct", "extracted"]
     columns += ["verify_status", "ids_source"]
     columns += ["token_ids"] if has_ids else []
     columns += ["sampler_logprobs"] if has_gap else []
-    of_scores = ["thr", "tau", "entropy", "logprob", "num_correct"]
+    of_scores = [*KEY_COLUMNS, "thr", "tau", "entropy", "logprob", "num_correct"]
     if score is None or score.group_rows == rollout.group_rows:
         chosen: Sequence[list[int] | None] = [[each] for each in range(len(rollout.group_rows))]
     else:

@@ -5,6 +5,7 @@ Letters of shapes: R completions of a table, N their tokens.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -172,7 +173,7 @@ def _sources(table: pa.Table, layout: _Layout) -> Mapping[str, Callable[[], pa.A
         return problems["prompt_token_ids"].take(place_R).combine_chunks()
 
     made: dict[str, Callable[[], pa.Array]] = {
-        name: (lambda name=name: table[name]) for name in table.column_names
+        name: functools.partial(table.column, name) for name in table.column_names
     }
     made |= {
         "group": lambda: _groups(table),
