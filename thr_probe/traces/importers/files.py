@@ -119,8 +119,9 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[R
             present = file.schema_arrow.names
             wanted = present if columns is None else [name for name in columns if name in present]
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted):
-                for values in batch.to_pylist():
+                for row in range(batch.num_rows):  # one at a time: rows may hold lists of lists
                     number += 1
+                    values = batch.slice(row, 1).to_pylist()[0]
                     yield Record(where=f"{path}, row {number}", values=values)
     except (OSError, pa.ArrowException) as error:
         after = f" after row {number}" if number else ""
