@@ -197,6 +197,21 @@ def test_completions_of_text_and_saved_trajectories(tmp_path):
     assert one.group.endswith(":sums:0")
 
 
+def test_agents_of_an_episode_have_a_group_each(tmp_path):
+    row = first_row("traces")
+    (trace,) = row["traces"]
+    agents = [("solver", True), ("critic", True), ("judge", False)]
+    row["traces"] = [
+        {**trace, "id": name, "agent": {**trace["agent"], "name": name, "trainable": trains}}
+        for name, trains in agents
+    ]
+    solver, critic, judge = read(written(tmp_path, row))
+    assert solver.group.endswith(f":{row['task']['key']}:solver")
+    assert critic.group.endswith(f":{row['task']['key']}:critic")
+    assert solver.where.endswith("line 1, trace 1")
+    assert judge.reason == "an agent that is not the policy"
+
+
 def test_a_trace_is_taken_once(tmp_path):
     row = first_row("traces")
     found = read(written(tmp_path, row, row))

@@ -12,6 +12,7 @@ fields are those of lm_eval 0.4.13: `evaluator.py` (`example`) and
 - A metric belongs to the document. With one completion it is that completion's label; with several
   it says nothing about each of them, so they come without reward and are graded against the
   target.
+- Completions are cut at the task's stop texts, and the files do not say why they ended.
 - Tasks that compare likelihoods (multiple choice) sample nothing; their rows are refused.
 """
 

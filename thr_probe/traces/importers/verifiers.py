@@ -7,7 +7,8 @@ line, with metadata.json beside it) and of verifiers 0.4.0 (`v1/episode.py`, `v1
 - Rollouts of an example are its group: an episode's `group.id` where a trainer gave one, else the
   task's key; `example_id` in results.jsonl.
 - A rollout with several turns, tool calls or several branches is refused: no single prompt was
-  continued. So are rollouts that ended with an error.
+  continued. So are rollouts that ended with an error and agents that are not the policy; several
+  agents of an episode that are have a group each.
 - Reasoning that is kept apart (`reasoning_content`) comes first, between <think> and </think>.
 - The reward is the weighted sum; `reward_column` may name one reward or metric instead.
 - A trace's nodes hold the token ids where a training client sampled: the prompt's are those before
@@ -206,14 +207,17 @@ def _traced(
 ) -> ForeignCompletion:
     if trace.get("errors") or not trace.get("ok", True):
         raise ValueError("the rollout ended with an error")
+    agent = trace.get("agent") or {}
+    if agent.get("trainable") is False:
+        raise ValueError("an agent that is not the policy")
     turn = _turn(trace["nodes"])
     task = trace["task"].get("data", {})
     call = _last_call(trace.get("calls") or [])
-    config = (trace.get("agent") or {}).get("config") or {}
+    config = agent.get("config") or {}
     stamp = {**(episode.get("prime_rl") or {}), **((trace.get("info") or {}).get("prime_rl") or {})}
     return ForeignCompletion(
         where=where,
-        group=origin.key + _group(trace, episode, stamp),
+        group=origin.key + _group(trace, episode, stamp) + _role(agent),
         text=emitted(turn.message),
         prompt_text=prompt_of(turn.prompt),
         question=question_of(turn.prompt),
@@ -295,6 +299,12 @@ def _group(trace: Mapping[str, Any], episode: Mapping[str, Any], stamp: Mapping[
     if key is None:
         raise ValueError("the task has no key, so its group is unknown")
     return f"{_environment(episode, stamp) or ''}:{key}"
+
+
+def _role(agent: Mapping[str, Any]) -> str:
+    """Agents of an episode have prompts of their own; the only one is called agent."""
+    name = agent.get("name") or "agent"
+    return "" if name == "agent" else f":{name}"
 
 
 def _environment(episode: Mapping[str, Any], stamp: Mapping[str, Any]) -> str | None:
