@@ -115,7 +115,8 @@ class THRTrainer(GRPOTrainer):
         rounds = 1
         if self.thr.dynamic_sampling:
             kept = kept.useful()
-            used = {repr(row["prompt"]) for row in gather_object(inputs)}
+            prompts = [row["prompt"] for row in inputs[:: self.num_generations]]
+            used = {repr(prompt) for prompt in gather_object(prompts)}
             while missing := self._largest(wanted - kept.num_groups):
                 if rounds == self.thr.max_rounds:
                     raise self._exhausted(kept.num_groups, wanted, generated)
