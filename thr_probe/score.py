@@ -16,6 +16,7 @@ from torch import Tensor
 from thr_probe.config import ScoreConfig, ScoringConfig, config_dict
 from thr_probe.errors import DataError, UsageError
 from thr_probe.policy import Policy, load_policy
+from thr_probe.policy.tokens import decode
 from thr_probe.probe import GroupScores, ProbeOptions, score_group
 from thr_probe.processes import World
 from thr_probe.progress import SILENT, Advance, Monitor
@@ -197,23 +198,47 @@ def default_score_id(config: ScoreConfig) -> str:
 def check_tokenizer(run: Run, policy: Policy) -> None:
     """Token ids mean nothing under another tokenizer.
 
+    A run that does not say which one it was sampled with (an imported one) is judged by its texts.
+
     Raises:
         DataError: the run was sampled with another tokenizer than the policy's.
     """
     expected = run.manifest.tokenizer_digest
-    if expected is not None and policy.tokenizer_digest != expected:
+    if expected is None:
+        others, compared = _ids_of_other_texts(run, policy)
+        is_other, found = 2 * others > compared, f" (it reads {others} of {compared} differently)"
+    else:
+        is_other, found = policy.tokenizer_digest != expected, ""
+    if is_other:
         raise DataError(
-            f"{run.path}: its token ids come from another tokenizer than that of {policy.name}",
+            f"{run.path}: its token ids come from another tokenizer than that of {policy.name}"
+            f"{found}",
             "score with a checkpoint of the model family that sampled the run "
-            f"({run.manifest.model})",
+            f"({run.manifest.model or 'which it does not name'})",
         )
+
+
+def _ids_of_other_texts(run: Run, policy: Policy) -> tuple[int, int]:
+    """How many of the first completions' ids do not read as their text, and of how many.
+
+    Special tokens and spaces do not count.
+    """
+    table = next(run.iter_completions(["token_ids", "text"]), None)
+    rows = [] if table is None else table.slice(0, 64).to_pylist()
+    others = 0
+    for row in rows:
+        read = {policy.decode(row["token_ids"])}
+        read.add(decode(policy.tokenizer, row["token_ids"], skip_special_tokens=False))
+        others += "".join(row["text"].split()) not in {"".join(text.split()) for text in read}
+    return others, len(rows)
 
 
 def check_scorable(run: Run) -> None:
     """Refuses a run that cannot be replayed: unfinished, or without the ids of its tokens."""
     if not run.is_complete:
         raise DataError(
-            f"{run.path} is not complete", "finish it first with thr-probe collect --resume"
+            f"{run.path} is not complete",
+            "finish it first: run the command that made it again with --resume",
         )
     absent = any("token_ids" not in part.columns for part in run.rollout_parts)
     if absent or any(

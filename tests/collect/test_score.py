@@ -6,6 +6,8 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lab_runs import StopAfter, rows
 
@@ -93,3 +95,31 @@ def test_completions_without_their_prompts_token_ids_are_not_scored(make_run, tm
     with pytest.raises(DataError, match=r"problems\.parquet: column prompt_token_ids"):
         score_run(path, ScoreConfig())
     assert read_run(path).score_ids == ()
+
+
+def as_imported(path, *, shift=0):
+    """The run without the digest of its tokenizer, and with other ids."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"tokenizer_digest": None}))
+    for part in (path / "rollouts").iterdir():
+        table = pq.read_table(part)
+        ids = pa.array([[each + shift for each in row] for row in table["token_ids"].to_pylist()])
+        index = table.schema.get_field_index("token_ids")
+        field = table.schema.field(index)
+        pq.write_table(table.set_column(index, field, ids.cast(field.type)), part)
+
+
+def test_a_run_that_names_no_tokenizer_is_scored_where_its_texts_agree(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    as_imported(path)
+    score_run(path, ScoreConfig(score_id="again"))
+    assert rows(path, ["thr"], score_id="again") == rows(path, ["thr"], score_id="default")
+
+
+def test_a_run_that_names_no_tokenizer_is_refused_where_its_texts_differ(lab_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(lab_run, path)
+    as_imported(path, shift=1)
+    with pytest.raises(DataError, match=r"another tokenizer than that of lab \(it reads \d+ of"):
+        score_run(path, ScoreConfig(score_id="again"))

@@ -138,7 +138,7 @@ def test_a_part_holds_whole_groups_up_to_a_number_and_a_size(
     rows = [foreign(str(place), text="x" * length) for place, length in enumerate(lengths)]
     imported(tmp_path, rows)
     parts = read_run(tmp_path / "run").rollout_parts
-    assert [part.num_rows for part in parts] == [4, 3, 1, 1, 1, 1, 1]
+    assert [part.num_rows for part in parts] == [4, 3, 2, 1, 1, 1]
 
 
 def test_only_the_steps_and_the_first_groups_asked_for_are_taken(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from thr_probe.problems.problem import Problem, prompt_id
 
 GROUPS_PER_PART = 64
 LEAST_BYTES = 1 << 20
+LEAST_ROWS = 4096
 """Smaller parts hold more groups: a run of a thousand files is slow to open."""
 MOST_BYTES = 16 << 20
 """Of texts and lists; larger ones hold fewer: a part is in memory at once, a few times over."""
@@ -51,13 +52,15 @@ def plan_groups(groups: Sequence[Group], spool: Spool) -> list[PlannedGroup]:
 
 def plan_parts(planned: Sequence[PlannedGroup]) -> list[Sequence[PlannedGroup]]:
     """Cut the groups into parts; the same groups give the same parts."""
-    parts, start, size = [], 0, 0
+    parts, start, size, rows = [], 0, 0, 0
     for end, each in enumerate(planned):
-        is_enough = end - start >= GROUPS_PER_PART and size >= LEAST_BYTES
-        if end > start and (is_enough or size + each.group.num_bytes > MOST_BYTES):
+        is_large = size >= LEAST_BYTES or rows >= LEAST_ROWS
+        is_full = size + each.group.num_bytes > MOST_BYTES
+        if end > start and (is_full or (is_large and end - start >= GROUPS_PER_PART)):
             parts.append(planned[start:end])
-            start, size = end, 0
+            start, size, rows = end, 0, 0
         size += each.group.num_bytes
+        rows += each.group.num_rows
     return [*parts, planned[start:]] if planned else []
 
 

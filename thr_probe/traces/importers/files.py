@@ -9,8 +9,9 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -147,11 +148,11 @@ def files_in(path: Path, *endings: str) -> list[Path]:
     return sorted(entry for entry in found if entry.is_file())
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+def _opened(path: Path) -> BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _refuse_wide_text(path: Path, file: IO[bytes]) -> None:
+def _refuse_wide_text(path: Path, file: BufferedIOBase) -> None:
     # each of its lines would be refused, with a reason that tells nothing
     mark = file.read(2)
     file.seek(0)
