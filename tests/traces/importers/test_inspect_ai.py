@@ -209,7 +209,8 @@ def test_samples_that_are_no_rollouts_are_refused_with_the_reason(tmp_path):
         "a message with content of type image, expected text",
         "the reasoning is redacted, so the completion is not all there",
         "field input is missing",
-        "not as expected: AttributeError(\"'NoneType' object has no attribute 'get'\")",
+        "a field is missing or of another kind: "
+        "AttributeError(\"'NoneType' object has no attribute 'get'\")",
     ]
 
 

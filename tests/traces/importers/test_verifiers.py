@@ -158,7 +158,10 @@ def other_mask(trace):
             "tokens that were not sampled stand behind sampled ones: several turns",
         ),
         (other_mask, "3 token ids with a mask of 1"),
-        (lambda trace: trace.pop("task"), "not as expected: KeyError('task')"),
+        (
+            lambda trace: trace.pop("task"),
+            "a field is missing or of another kind: KeyError('task')",
+        ),
     ],
 )
 def test_traces_that_are_no_rollouts_are_refused(tmp_path, change, reason):

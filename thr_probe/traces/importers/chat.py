@@ -64,6 +64,19 @@ def question_of(messages: str | Sequence[Mapping[str, Any]]) -> str | None:
     return text_of(asked[-1].get("content")) if asked else None
 
 
+def plain(value: object) -> str | None:
+    """A text, number or truth value as text; None where there is none.
+
+    Raises:
+        ValueError: a list or an object.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"a JSON {type(value).__name__} where one text is expected")
+
+
 def is_messages(value: object) -> bool:
     """Whether this is a list of messages."""
     return isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)

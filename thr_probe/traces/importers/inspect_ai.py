@@ -32,7 +32,7 @@ from typing import Any
 
 from thr_probe.errors import DataError
 from thr_probe.traces.importers import archive, nested
-from thr_probe.traces.importers.chat import emitted, is_messages, prompt_of, question_of
+from thr_probe.traces.importers.chat import emitted, is_messages, plain, prompt_of, question_of
 from thr_probe.traces.importers.files import Record, files_in
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -41,6 +41,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
+from thr_probe.traces.importers.reasons import UNEXPECTED, reason_of
 
 _SAMPLE = re.compile(r"samples/[^/]+\.json")
 _CHUNKED = re.compile(r"samples/[^/]+/sample\.json")
@@ -200,10 +201,11 @@ def _log(path: Path, spec: object) -> _Log:
         raise DataError(f"{path}: field eval.task is missing, expected a log of inspect", _HINT)
     dataset = spec.get("dataset")
     name = dataset.get("name") if isinstance(dataset, Mapping) else None
+    model = spec.get("model")
     return _Log(
         key=str(spec.get("task_id") or spec.get("run_id") or path.name),
         dataset=str(name or spec["task"]),
-        model=str(spec["model"]) if spec.get("model") else None,
+        model=model if isinstance(model, str) else None,
     )
 
 
@@ -217,9 +219,8 @@ def _rows(sample: Record, log: _Log, wanted: str | None) -> Rows:
         return
     try:
         yield from _completions(sample, log, wanted)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"not as expected: {error!r}"
-        yield Refused(where=sample.where, reason=reason)
+    except UNEXPECTED as error:
+        yield Refused(where=sample.where, reason=reason_of(error))
 
 
 def _completions(sample: Record, log: _Log, wanted: str | None) -> Iterator[ForeignCompletion]:
@@ -238,8 +239,8 @@ def _completions(sample: Record, log: _Log, wanted: str | None) -> Iterator[Fore
             text=emitted(choice["message"]),
             prompt_text=prompt_of(prompt),
             question=question_of(values["input"]),
-            answer=next(iter(answers), None),
-            answer_alt=next(iter(answers[1:]), None),
+            answer=plain(next(iter(answers), None)),
+            answer_alt=plain(next(iter(answers[1:]), None)),
             rollout=int(values["epoch"]) - 1 if len(choices) == 1 else None,
             # the score is the first choice's
             reward=reward if index == 0 else None,
@@ -250,7 +251,7 @@ def _completions(sample: Record, log: _Log, wanted: str | None) -> Iterator[Fore
             token_ids=ids,
             sampler_logprobs=logprobs,
             dataset=log.dataset,
-            model=values["output"].get("model") or log.model,
+            model=plain(values["output"].get("model")) or log.model,
         )
 
 

@@ -35,6 +35,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
+from thr_probe.traces.importers.reasons import UNEXPECTED, reason_of
 from thr_probe.traces.importers.templated import question_in
 
 _FIELDS = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps")
@@ -96,12 +97,19 @@ def _file(path: Path, wanted: str | None) -> Rows:
             seen[name] = _metrics(record.values)
             chosen = chosen or (name if _is_wanted(name, seen[name], wanted) else None)
         if name == chosen:
-            yield from _rows(record, source, wanted)
+            yield from _checked_rows(record, source, wanted)
     if seen and chosen is None:
         found = ", ".join(f"{metric},{name}" for name in seen for metric in seen[name])
         yield Refused(
             where=str(path), reason=f"no metric or filter {wanted}, found {found or 'none'}"
         )
+
+
+def _checked_rows(record: Record, source: _Source, wanted: str | None) -> Rows:
+    try:
+        yield from _rows(record, source, wanted)
+    except UNEXPECTED as error:
+        yield Refused(where=record.where, reason=reason_of(error))
 
 
 def _rows(record: Record, source: _Source, wanted: str | None) -> Rows:
@@ -117,12 +125,7 @@ def _rows(record: Record, source: _Source, wanted: str | None) -> Rows:
     if not texts:
         yield Refused(where=record.where, reason="resps holds no completion of one request")
         return
-    try:
-        prompt_text, question = prompt_of(prompt), _question(values["doc"], prompt)
-    except ValueError as error:
-        yield Refused(where=record.where, reason=str(error))
-        return
-    asked = _Asked(prompt_text=prompt_text, question=question)
+    asked = _Asked(prompt_text=prompt_of(prompt), question=_question(values["doc"], prompt))
     yield from _completions(record, source, asked=asked, texts=texts, wanted=wanted)
 
 
@@ -163,7 +166,8 @@ def _is_wanted(name: str, metrics: Sequence[str], wanted: str | None) -> bool:
 def _metrics(values: Mapping[str, Any]) -> list[str]:
     """Names of the row's metrics; rows of old versions do not list them."""
     listed = values.get("metrics")
-    return [str(name) for name in (listed or values) if name not in _NO_METRIC]
+    names = listed if isinstance(listed, list) and listed else values
+    return [name for name in names if isinstance(name, str) and name not in _NO_METRIC]
 
 
 def _metric(names: Sequence[str], wanted: str | None) -> str | None:

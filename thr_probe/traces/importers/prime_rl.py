@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError
+from thr_probe.traces.importers.chat import plain
 from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -30,6 +31,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
+from thr_probe.traces.importers.reasons import UNEXPECTED, reason_of
 from thr_probe.traces.importers.verifiers import (
     STEP,
     Origin,
@@ -107,19 +109,24 @@ def _exports(path: Path, wanted: str | None) -> Rows:
 
 
 def _sequence(record: Record, path: Path) -> Iterator[ForeignCompletion | Refused]:
+    try:
+        yield _exported(record, path)
+    except UNEXPECTED as error:
+        yield Refused(where=record.where, reason=reason_of(error))
+
+
+def _exported(record: Record, path: Path) -> ForeignCompletion:
     values = record.values
     ids = values["token_ids"]
-    try:
-        start = after_prompt(ids, values["loss_mask"])
-        logprobs = values["inference_logprobs"][start:]
-        reward = (values.get("rewards") or [None] * len(ids))[start]
-    except (ValueError, TypeError, IndexError) as error:
-        yield Refused(where=record.where, reason=str(error))
-        return
-    environment = values.get("env_name")
+    start = after_prompt(ids, values["loss_mask"])
+    logprobs = values["inference_logprobs"][start:]
+    reward = (values.get("rewards") or [None] * len(ids))[start]
+    environment = plain(values.get("env_name"))
     prompt = hashlib.sha256(repr(ids[:start]).encode()).hexdigest()[:16]
     step = values.get("export_step", values.get("step", _step(path)))
-    yield ForeignCompletion(
+    if isinstance(step, bool) or not isinstance(step, int):
+        raise ValueError(f"the step is {step}")
+    return ForeignCompletion(
         where=record.where,
         group=f"{step}:{values.get('run_id') or ''}:{environment or ''}:{prompt}",
         text="",

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError
-from thr_probe.traces.importers.chat import emitted, is_messages, prompt_of, question_of
+from thr_probe.traces.importers.chat import emitted, is_messages, plain, prompt_of, question_of
 from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -34,6 +34,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
+from thr_probe.traces.importers.reasons import UNEXPECTED, reason_of
 
 STEP = re.compile(r"step_(\d+)")
 """Folders of prime-rl, which keeps rollouts in the same shapes."""
@@ -133,19 +134,21 @@ def _is_named(path: Path) -> bool:
     return path.name in ("results.jsonl", "traces.jsonl")
 
 
-def _metadata(path: Path) -> Mapping[str, Any]:
+def _metadata(path: Path) -> Mapping[str, str]:
     try:
         found = json.loads(path.with_name("metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    named = found if isinstance(found, dict) else {}
+    return {name: value for name, value in named.items() if isinstance(value, str)}
 
 
 def _rows(record: Record, origin: Origin, wanted: str | None, seen: set[str]) -> Rows:
     values = record.values
     traces = values.get("traces", [values])
-    if not traces:
+    if not (traces and isinstance(traces, list)):
         yield Refused(where=record.where, reason="the episode ended without a trace")
+        return
     for index, one in enumerate(traces):
         where = record.where if len(traces) == 1 else f"{record.where}, trace {index + 1}"
         try:
@@ -154,9 +157,8 @@ def _rows(record: Record, origin: Origin, wanted: str | None, seen: set[str]) ->
                 yield _traced(where, one, values, origin=origin, wanted=wanted)
             else:
                 yield _result(where, one, origin, wanted)
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-            reason = str(error) if type(error) is ValueError else f"not as expected: {error!r}"
-            yield Refused(where=where, reason=reason)
+        except UNEXPECTED as error:
+            yield Refused(where=where, reason=reason_of(error))
 
 
 def _see(trace_id: object, seen: set[str]) -> None:
@@ -184,7 +186,7 @@ def _result(
         text=said if isinstance(said, str) else emitted(said[0]),
         prompt_text=prompt_of(prompt),
         question=question_of(prompt),
-        answer=_text(values.get("answer")),
+        answer=plain(values.get("answer")),
         step=origin.step,
         reward=_reward(values, wanted),
         verifier=wanted,
@@ -192,7 +194,7 @@ def _result(
         prompt_token_ids=tokens.get("prompt_ids"),
         token_ids=tokens.get("completion_ids"),
         sampler_logprobs=tokens.get("completion_logprobs") or None,
-        dataset=_text(values.get("env_name") or values.get("task")) or origin.dataset,
+        dataset=plain(values.get("env_name") or values.get("task")) or origin.dataset,
         model=origin.model,
     )
 
@@ -221,7 +223,7 @@ def _traced(
         text=emitted(turn.message),
         prompt_text=prompt_of(turn.prompt),
         question=question_of(turn.prompt),
-        answer=_text(task.get("answer")),
+        answer=plain(task.get("answer")),
         step=_step(episode, stamp, origin),
         reward=_trace_reward(trace, wanted),
         verifier=wanted or _only_name(trace.get("rewards") or {}),
@@ -230,7 +232,7 @@ def _traced(
         token_ids=turn.ids,
         sampler_logprobs=turn.logprobs,
         dataset=_environment(episode, stamp) or origin.dataset,
-        model=call.get("model") or config.get("model") or origin.model,
+        model=plain(call.get("model") or config.get("model")) or origin.model,
     )
 
 
@@ -309,7 +311,7 @@ def _role(agent: Mapping[str, Any]) -> str:
 
 def _environment(episode: Mapping[str, Any], stamp: Mapping[str, Any]) -> str | None:
     env = episode.get("env") or {}
-    return _text(env.get("name") or env.get("id") or stamp.get("env_name"))
+    return plain(env.get("name") or env.get("id") or stamp.get("env_name"))
 
 
 def _step(episode: Mapping[str, Any], stamp: Mapping[str, Any], origin: Origin) -> int | None:
@@ -366,10 +368,6 @@ def _finish(values: Mapping[str, Any]) -> str | None:
     if values.get("is_truncated"):
         return "length"
     return "stop" if values.get("is_completed") else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
 
 
 IMPORTER = Importer(
