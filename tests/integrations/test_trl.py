@@ -392,6 +392,13 @@ def test_tokens_of_another_source_are_refused(part, value, tmp_path):
         check_trainer(trainer, trainer.thr, ["verified"])
 
 
+def test_images_are_refused(tmp_path):
+    trainer = trainer_of(tmp_path, lab_groups()[0][:2])
+    trainer._is_vlm = True
+    with pytest.raises(UsageError, match="does not go with a processor"):
+        check_trainer(trainer, trainer.thr, ["verified"])
+
+
 def test_a_stream_of_prompts_is_refused_for_dynamic_sampling_alone(tmp_path):
     trainer = trainer_of(tmp_path, lab_groups()[0][:2])
     trainer.train_dataset = iter([])
@@ -412,7 +419,7 @@ def test_another_version_of_trl_is_refused(tmp_path, monkeypatch):
     assert caught.value.hint == 'pip install "trl>=1.16,<1.17"'
 
 
-@pytest.mark.parametrize("family", ["xlstm", "inkling_text"])
+@pytest.mark.parametrize("family", ["xlstm", "recurrent_gemma", "inkling_text"])
 def test_a_family_whose_logits_trl_does_not_know_is_refused(family):
     model = small_model(family)
     add_fused_lm_head(model, temperature=1.0)
