@@ -23,7 +23,6 @@ import importlib
 import math
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,14 +90,12 @@ def _file(path: Path, options: ImportOptions) -> Rows:
 
 def _is_dump(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if not names:
-                return False
-            with archive.open(names[0]) as file:
-                return b"rollout_id" in file.read(_FIRST_BYTES)
-    except (OSError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            start = file.read(_FIRST_BYTES)
+    except OSError:
         return False
+    # torch's archives begin with the pickle, not packed; a file that was cut off begins so too
+    return start.startswith(b"PK") and b"/data.pkl" in start and b"rollout_id" in start
 
 
 def _numbers(path: Path) -> list[int]:
@@ -150,9 +147,9 @@ def _completion(
     if not isinstance(prompt, str) and not is_messages(prompt):
         raise ValueError(f"prompt is a {type(prompt).__name__}, expected text or messages")
     prompt_text = prompt_of(prompt)
-    tokens, length = _listed(sample["tokens"]), int(sample["response_length"])
-    if not 0 <= length <= len(tokens):
-        raise ValueError(f"response_length is {length}, of {len(tokens)} tokens")
+    tokens, length = _listed(sample["tokens"]), sample["response_length"]
+    if not isinstance(length, int) or not 0 <= length <= len(tokens):
+        raise ValueError(f"response_length is {length!r}, of {len(tokens)} tokens")
     _check_one_turn(sample.get("loss_mask"))
     split = len(tokens) - length
     group, label, step = sample.get("group_index"), sample.get("label"), dump.get("rollout_id")

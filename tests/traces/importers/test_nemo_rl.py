@@ -158,6 +158,17 @@ def test_bad_rows_are_refused_and_the_rest_is_read(tmp_path, changes, reason):
     assert rows[1].reason == reason
 
 
+def test_a_damaged_file_of_a_step_is_refused_not_passed_over(tmp_path):
+    written(tmp_path, row())
+    (tmp_path / "train_data_step5.jsonl").write_bytes(b"")
+    (tmp_path / "train_data_step6.jsonl").write_bytes(b"{")
+    rows = read(tmp_path)
+    assert [each.reason for each in rows[1:]] == [
+        "the file is empty",
+        "not JSON, the file seems cut off",
+    ]
+
+
 def test_a_line_that_was_cut_off_is_refused(tmp_path):
     path = written(tmp_path, row(), row())
     path.write_text(path.read_text()[:-40])

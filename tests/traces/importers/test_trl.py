@@ -122,7 +122,7 @@ def test_files_come_in_the_order_of_their_steps(tmp_path):
 
 def test_other_parquet_files_are_not_taken(tmp_path):
     pq.write_table(pa.table({"prompt": ["P"]}), tmp_path / "completions_1.parquet")
-    (tmp_path / "completions_2.parquet").write_bytes(b"PAR1")
+    (tmp_path / "completions_last.parquet").write_bytes(b"PAR1")
     assert IMPORTER.find(tmp_path) == []
 
 
@@ -135,10 +135,12 @@ def test_a_missing_column_names_file_column_and_what_is_there(tmp_path):
 
 
 def test_a_file_that_was_cut_off_is_named(tmp_path):
-    path = written(tmp_path, two())
+    written(tmp_path, two())
+    path = written(tmp_path, two(), step=2)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"completions_00001\.parquet cannot be read as Parquet"):
-        list(IMPORTER.read([path], ImportOptions()))
+    assert IMPORTER.find(tmp_path)[1] == path
+    with pytest.raises(DataError, match=r"completions_00002\.parquet cannot be read as Parquet"):
+        read(tmp_path)
 
 
 def test_bad_rows_are_refused_and_the_rest_is_read(tmp_path):

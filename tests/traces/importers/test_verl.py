@@ -82,9 +82,21 @@ def test_files_come_in_the_order_of_their_steps(tmp_path):
 
 def test_a_file_of_another_program_is_not_taken(tmp_path):
     assert IMPORTER.find(written(tmp_path, {"input": "P", "output": "C"})) == []
-    assert IMPORTER.find(written(tmp_path)) == []
-    (tmp_path / "7.jsonl").write_bytes(b"\xff\x00")
-    assert IMPORTER.find(tmp_path) == []
+    (tmp_path / "some.jsonl").write_bytes(b"\xff\x00")
+    assert IMPORTER.find(tmp_path / "some.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "the file is empty"), (b'{"input": "P"', "not JSON, the file seems cut off")],
+)
+def test_a_damaged_file_of_a_step_is_refused_not_passed_over(tmp_path, content, reason):
+    written(tmp_path, row())
+    (tmp_path / "4.jsonl").write_bytes(content)
+    rows = read(tmp_path)
+    assert [isinstance(each, Refused) for each in rows] == [False, True]
+    assert rows[1].reason == reason
+    assert "4.jsonl" in rows[1].where
 
 
 @pytest.mark.parametrize("with_uid", [True, False])

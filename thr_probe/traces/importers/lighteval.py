@@ -64,11 +64,11 @@ class _Label:
 
 
 def find(path: Path) -> list[Path]:
-    """The details files, in the order of their names."""
+    """The details files, in the order of their names; damaged ones too, so that reading says so."""
     found = files_in(path, ".parquet")
     if not path.is_file():
         found = [file for file in found if _NAME.fullmatch(file.stem)]
-    return [file for file in found if set(_COLUMNS) <= set(parquet_columns(file))]
+    return [file for file in found if _fits(file)]
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -80,6 +80,11 @@ def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
     """
     for path in paths:
         yield from _file(_source(path, options.reward_column))
+
+
+def _fits(path: Path) -> bool:
+    columns = parquet_columns(path)
+    return set(_COLUMNS) <= set(columns) or (not columns and bool(_NAME.fullmatch(path.stem)))
 
 
 def _source(path: Path, wanted: str | None) -> _Source:

@@ -57,12 +57,15 @@ class _Ids:
 
 
 def find(path: Path) -> list[Path]:
-    """The train and val files in the order of the steps; one of any name that starts as theirs."""
+    """The train and val files in the order of the steps; one of any name that starts as theirs.
+
+    A damaged one of their names is among them, so that reading it says so.
+    """
     found = files_in(path, ".jsonl")
     if not path.is_file():
         found = [file for file in found if _NAME.fullmatch(file.stem)]
     found.sort(key=lambda file: (file.parent, *_named(file)))
-    return [file for file in found if _is_nemo(first_object(file) or {})]
+    return [file for file in found if _fits(file)]
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -75,8 +78,11 @@ def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
         yield from _file(path, options.reward_column)
 
 
-def _is_nemo(values: Mapping[str, Any]) -> bool:
-    return set(_FIELDS) <= set(values) and isinstance(values["content"], list) and "idx" in values
+def _fits(path: Path) -> bool:
+    first = first_object(path)
+    if first is None:
+        return bool(_NAME.fullmatch(path.stem))
+    return {*_FIELDS, "idx"} <= set(first) and isinstance(first["content"], list)
 
 
 def _named(path: Path) -> tuple[str, int]:
@@ -87,6 +93,8 @@ def _named(path: Path) -> tuple[str, int]:
 def _file(path: Path, wanted: str | None) -> Rows:
     checked = False
     fields = (*_FIELDS, wanted) if wanted else _FIELDS
+    if path.stat().st_size == 0:
+        yield Refused(where=str(path), reason="the file is empty")
     for record in json_lines(path):
         if isinstance(record, Refused):
             yield record

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ from thr_probe.traces.importers.foreign import (
 from thr_probe.traces.importers.templated import question_in
 
 _FIELDS = ("step", "prompt", "completion")
+_NAME = re.compile(r"completions_\d+")
 _ANSWERS = ("answer", "gold_answer", "golden_answer", "ground_truth", "solution", "target")
 _EXTRACTED = ("extracted_answer", "extracted", "prediction")
 _HINT = "TRL's trainer writes these files to OUTPUT_DIR/completions with log_completions=True"
@@ -73,12 +75,15 @@ class _File:
 
 
 def find(path: Path) -> list[Path]:
-    """completions_STEP.parquet in the order of the steps; a file of any name with the columns."""
+    """completions_STEP.parquet in the order of the steps; a file of any name with the columns.
+
+    A damaged one is among them: left out in silence it would be missed by nobody.
+    """
     found = files_in(path, ".parquet")
     if not path.is_file():
-        found = [file for file in found if file.name.startswith("completions_")]
+        found = [file for file in found if _NAME.fullmatch(file.stem)]
     found.sort(key=lambda file: (file.parent, len(file.name), file.name))
-    return [file for file in found if set(_FIELDS) <= set(columns_of(file))]
+    return [file for file in found if _fits(file)]
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -98,6 +103,11 @@ def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
             continue
         before = content
         yield from _file(path, options.reward_column)
+
+
+def _fits(path: Path) -> bool:
+    columns = columns_of(path)
+    return set(_FIELDS) <= set(columns) or (not columns and bool(_NAME.fullmatch(path.stem)))
 
 
 def _file(path: Path, wanted: str | None) -> Rows:

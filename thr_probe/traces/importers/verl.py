@@ -41,12 +41,15 @@ _HINT = "verl writes these files to trainer.rollout_data_dir and trainer.validat
 
 
 def find(path: Path) -> list[Path]:
-    """STEP.jsonl in the order of the steps; a file of any name that starts as verl's do."""
+    """STEP.jsonl in the order of the steps; a file of any name that starts as verl's do.
+
+    A damaged STEP.jsonl is among them, so that reading it says so.
+    """
     found = files_in(path, ".jsonl")
     if not path.is_file():
         found = [file for file in found if file.stem.isdecimal()]
     found.sort(key=lambda file: (file.parent, _step_of(file) or 0))
-    return [file for file in found if set(_FIELDS) <= set(first_object(file) or ())]
+    return [file for file in found if _fits(file)]
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -59,9 +62,16 @@ def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
         yield from _file(path, options.reward_column)
 
 
+def _fits(path: Path) -> bool:
+    first = first_object(path)
+    return path.stem.isdecimal() if first is None else set(_FIELDS) <= set(first)
+
+
 def _file(path: Path, wanted: str | None) -> Rows:
     fields = (*_FIELDS, wanted) if wanted else _FIELDS
     checked = False
+    if path.stat().st_size == 0:
+        yield Refused(where=str(path), reason="the file is empty")
     for record in json_lines(path):
         if isinstance(record, Refused):
             yield record
