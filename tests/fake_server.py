@@ -76,6 +76,7 @@ class FakeServer:
         self.per_second = None
         self.delay = 0.0  # seconds per completion request
         self.faults = deque()
+        self.refused = 0  # for the rate
         self.bodies, self.headers, self.times = [], [], []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -225,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             fake.bodies.append(body)
             fake.times.append(time.monotonic())
         if wait is not None:
+            fake.refused += 1
             headers = {"Retry-After": f"{wait:.3f}"}
             self.answer(429, error("slow down"), headers)
         elif fault is not None:

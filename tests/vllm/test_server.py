@@ -31,7 +31,7 @@ from thr_probe.traces import read_run
 STARTING = 400
 """Seconds that a server may take on a busy machine."""
 
-SMALL = {"max_prompts": 6, "group_size": 4, "shard_prompts": 2, "max_new_tokens": 100}
+SMALL = {"max_prompts": 8, "group_size": 4, "shard_prompts": 1, "max_new_tokens": 100}
 COLUMNS = [
     "prompt_id", "rollout_id", "text", "token_ids", "sampler_logprobs", "finish_reason",
     "ids_source",
@@ -106,8 +106,10 @@ def runs(place):
         assert collect(config_of(first), place / "plain")
         with pytest.warns(UserWarning, match="lack the temperature"):
             assert collect(config_of(first, temperature=0.7), place / "raw")
+        # one request at a time: what was begun for the next shards may still get through
+        slow = config_of(first, concurrency=1)
         with pytest.raises(PrerequisiteError) as death:
-            collect(config_of(first), place / "killed", monitor=KillsAfterOneShard(first))
+            collect(slow, place / "killed", monitor=KillsAfterOneShard(first))
         kept = files_of(place / "killed" / "rollouts")
         words = ["collect", "-o", str(place / "killed"), "--resume"]
         refused = CliRunner().invoke(app, words)
@@ -161,7 +163,7 @@ def largest_error(policy, path: Path, *, temperature: float, top_p: float) -> fl
 
 def test_sampled_ids_come_back_with_their_end_of_sequence(policy, place, runs):
     rows = rows_of(place / "plain")
-    assert len(rows) == 24
+    assert len(rows) == 32
     [eos] = policy.eos_ids
     for row in rows:
         assert row["ids_source"] == "sampled"
@@ -169,7 +171,7 @@ def test_sampled_ids_come_back_with_their_end_of_sequence(policy, place, runs):
         assert (row["token_ids"][-1] == eos) == (row["finish_reason"] == "stop")
         assert eos not in row["token_ids"][:-1]
     assert {"stop"} <= {row["finish_reason"] for row in rows}
-    assert len({tuple(row["token_ids"]) for row in rows}) > 12
+    assert len({tuple(row["token_ids"]) for row in rows}) > 16
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_raw_logprobs_at_another_temperature_are_left_out(place, runs):
 
 def test_a_server_killed_halfway_costs_a_shard_and_resume_completes_the_run(place, runs):
     assert "failed, 2 tries" in runs["death"].message
-    assert list(runs["kept"]) == ["part-00000.parquet"]
+    assert 1 <= len(runs["kept"]) < 8
     assert runs["refused"].exit_code == PrerequisiteError.exit_code
     assert "no server answers" in runs["refused"].stderr
     assert "continue with: thr-probe" in runs["refused"].stderr

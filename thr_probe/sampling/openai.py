@@ -24,6 +24,10 @@ from thr_probe.sampling.workers import RequestPool
 MOST_TOGETHER = 32
 """Completions of one request: servers have limits, and a large group is better spread."""
 
+AHEAD = 4
+"""Requests begun beforehand, in units of `concurrency`: the slowest completion of a shard takes
+several times as long as most, and what was begun but not yet written is lost where a run ends."""
+
 EMPTY_ANSWERS = 3
 """Answers in a row without a usable completion before a prompt is given up."""
 
@@ -158,7 +162,8 @@ class OpenAISampler:
         Raises:
             as `sample`, on the first call.
         """
-        ahead = list(itertools.islice(prompts, 2 * self.concurrency))
+        most = AHEAD * self.concurrency
+        ahead = list(itertools.islice(prompts, most))
         if not ahead:
             return
         session = self._session(ahead, settings)
@@ -166,7 +171,7 @@ class OpenAISampler:
         running = sum(map(len, self.begun.values()))
         for prompt in ahead:
             key = (settings, prompt.prompt_id)
-            if running >= 2 * self.concurrency:
+            if running >= most:
                 return
             if key not in self.begun:
                 self.begun[key] = self._begin(prompt, session)
