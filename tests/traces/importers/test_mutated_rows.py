@@ -1,4 +1,4 @@
-"""Whatever a field holds in place of its value, its row is given or refused, and reading goes on."""
+"""Whatever a field holds in place of its value, its row is given or refused and reading goes on."""
 
 from __future__ import annotations
 

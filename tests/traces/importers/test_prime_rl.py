@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from thr_probe.traces.importers.prime_rl import IMPORTER
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HERE = FIXTURES / "prime_rl"
-ALL = "rollouts/step_3/train/all/traces.jsonl"
+ALL = "rollouts/step_3/train/all/traces.jsonl.gz"
 SAID = [
     json.loads(line)
     for line in (FIXTURES / "inspect" / "lab_completions.jsonl").read_text().splitlines()
@@ -45,18 +44,8 @@ def first_export():
     )
 
 
-@pytest.fixture
-def run(tmp_path):
-    """The traces fixture, unpacked."""
-    shutil.copytree(HERE / "traces", tmp_path / "run")
-    packed = tmp_path / "run" / f"{ALL}.gz"
-    (tmp_path / "run" / ALL).write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
-    return tmp_path / "run"
-
-
-def test_a_run_gives_all_training_rollouts_of_its_steps(run):
-    assert names(run) == [ALL]
+def test_a_run_gives_all_training_rollouts_of_its_steps():
+    assert names(HERE / "traces") == [ALL]
     assert names(HERE / "rows") == ["rollouts/step_2/train_rollouts.jsonl"]
     assert names(HERE / "exports") == ["token_exports/step_3/rank_0.jsonl"]
     # verifiers' own importer leaves them to this one
@@ -91,8 +80,8 @@ def test_an_evaluation_is_read_where_it_is_given_itself():
     assert one.step == 3
 
 
-def test_episodes_give_ids_logprobs_step_and_group(run):
-    found = read(run)
+def test_episodes_give_ids_logprobs_step_and_group():
+    found = read(HERE / "traces")
     assert len(found) == 8
     for one, row in zip(found, SAID[:8], strict=True):
         assert (one.text, one.token_ids) == (row["text"], row["token_ids"])
@@ -176,6 +165,16 @@ def test_exports_hold_one_reward(tmp_path):
     assert len(read(path, reward_column="rewards")) == 1
     with pytest.raises(DataError, match="hold one reward, not style"):
         read(path, reward_column="style")
+
+
+def test_a_packed_file_that_was_cut_off_is_read_up_to_the_cut(tmp_path):
+    path = tmp_path / ALL
+    path.parent.mkdir(parents=True)
+    rows = gzip.decompress((HERE / "traces" / ALL).read_bytes())
+    path.write_bytes(gzip.compress(rows)[:-200])
+    found = read(tmp_path)
+    assert isinstance(found[-1], Refused)
+    assert len(found) > 2
 
 
 def test_other_files_of_a_step_are_left_alone(tmp_path):
