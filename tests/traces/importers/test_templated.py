@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from thr_probe.problems.templates import qwen_boxed_prompt
-from thr_probe.traces.importers.templated import question_in
+from thr_probe.traces.importers.templated import question_in, with_marks
 
 Q = "What is 1+1?\nAnd 2+2?"
 
@@ -49,3 +51,36 @@ def test_our_own_template_is_recognised():
 )
 def test_other_prompts_are_left_alone(prompt):
     assert question_in(prompt) is None
+
+
+WHOLE = {
+    "chatml": qwen_boxed_prompt(Q),
+    "chatml, no system": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n",
+    "chatml, thinking": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n<think>\n",
+    "gemma": f"<bos><start_of_turn>user\n{Q}<end_of_turn>\n<start_of_turn>model\n",
+    "llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+    f"<|start_header_id|>user<|end_header_id|>\n\n{Q}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+}
+
+
+@pytest.mark.parametrize("prompt", WHOLE.values(), ids=WHOLE)
+def test_special_tokens_that_were_left_out_are_put_back(prompt):
+    stripped = re.sub(r"<\|.*?\|>|<bos>|<(start|end)_of_turn>", "", prompt)
+    assert stripped != prompt
+    assert with_marks(stripped) == prompt
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Question: What is 1+1?\nAnswer:",
+        "",
+        f"user\n3?\nassistant\n3\nuser\n{Q}\nassistant\n",
+        "user\n\n3?assistant\n\n3user\n\n4?assistant\n\n",
+        f"system\nBe brief.\nuser\n{Q}\nmodel\n",
+        WHOLE["chatml"],
+    ],
+)
+def test_nothing_is_put_into_other_prompts(prompt):
+    assert with_marks(prompt) is None

@@ -45,8 +45,8 @@ def test_a_training_dump_is_read():
         group=first.group,
         text=" work back: 247 less 40 is 207. so 207 / 9 = 23. let me check: 9 times 23 = 207, "
         "+ 40 is 249, correct. the answer is \\boxed{23}",
-        prompt_text="system\nYou are a helpful assistant.\nuser\n"
-        "Find the number: 9 times it plus 40 is 247.\nassistant\n",
+        prompt_text="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        "Find the number: 9 times it plus 40 is 247.<|im_end|>\n<|im_start|>assistant\n",
         question="Find the number: 9 times it plus 40 is 247.",
         answer="23",
         step=5,
@@ -116,6 +116,11 @@ def test_groups_are_those_of_the_tool_however_the_rows_lie(tmp_path, with_uid):
     assert sorted(map(sorted, found)) == sorted(
         [f"{prompt}:{rollout}" for rollout in range(1 + prompt % 5)] for prompt in range(12)
     )
+
+
+def test_a_prompt_without_a_known_template_stays_as_it_is(tmp_path):
+    only = read(written(tmp_path, row(input="Question: 1+1?\nAnswer:")))[0]
+    assert (only.prompt_text, only.question) == ("Question: 1+1?\nAnswer:", None)
 
 
 def test_the_same_prompt_of_two_uids_makes_two_groups(tmp_path):

@@ -1,4 +1,4 @@
-"""The user's question inside a prompt that a chat template was applied to."""
+"""Prompts that a chat template was applied to: the question in them, special tokens put back."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ _MARKED = tuple(
 
 _THINKING = r"(?:<think>\s*(?:</think>\s*)?)?"
 _LINES = re.compile(
-    rf"\A(?:system\n.*?\n)?user\n(.*)\n(?:assistant|model)\n{_THINKING}\Z", re.DOTALL
+    r"\A(?:system\n(?P<system>.*?)\n)?user\n(?P<user>.*)\n(?P<policy>assistant|model)\n"
+    rf"(?P<rest>{_THINKING})\Z",
+    re.DOTALL,
 )
 """ChatML or Gemma whose special tokens were left out when the ids were decoded."""
-_PARAGRAPHS = re.compile(r"\A(?:system\n\n.*?)?user\n\n(.*)assistant\n\n\Z", re.DOTALL)
+_PARAGRAPHS = re.compile(
+    r"\A(?:system\n\n(?P<system>.*?))?user\n\n(?P<user>.*)assistant\n\n\Z", re.DOTALL
+)
 """Llama 3, the same way."""
+_CHATML = "<|im_start|>{}\n{}<|im_end|>\n"
+_LLAMA = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
 
 
 @functools.lru_cache(maxsize=256)
@@ -49,5 +55,33 @@ def question_in(prompt_text: str) -> str | None:
     for pattern, again in ((_LINES, "\nuser\n"), (_PARAGRAPHS, "user\n\n")):
         found = pattern.match(prompt_text)
         if found is not None:
-            return found[1].rpartition(again)[2].strip()
+            return found["user"].rpartition(again)[2].strip()
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def with_marks(prompt_text: str) -> str | None:
+    r"""The prompt with the special tokens put back that were left out when it was decoded.
+
+    Of ChatML, Gemma and Llama 3 prompts of one question, with or without a system message; None
+    for any other text.
+
+    >>> with_marks("user\nWhat is 1+1?\nassistant\n")
+    '<|im_start|>user\nWhat is 1+1?<|im_end|>\n<|im_start|>assistant\n'
+    """
+    found = _LINES.match(prompt_text)
+    if found is not None and "\nuser\n" not in found["user"]:
+        if found["policy"] == "assistant":
+            begin = "" if found["system"] is None else _CHATML.format("system", found["system"])
+            asked = _CHATML.format("user", found["user"])
+            return f"{begin}{asked}<|im_start|>assistant\n{found['rest']}"
+        if found["system"] is None:
+            asked = f"<start_of_turn>user\n{found['user']}<end_of_turn>\n"
+            return f"<bos>{asked}<start_of_turn>model\n{found['rest']}"
+    found = _PARAGRAPHS.match(prompt_text)
+    if found is not None and "user\n\n" not in found["user"]:
+        begin = "" if found["system"] is None else _LLAMA.format("system", found["system"])
+        asked = _LLAMA.format("user", found["user"])
+        policy = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        return f"<|begin_of_text|>{begin}{asked}{policy}"
     return None

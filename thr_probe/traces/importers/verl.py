@@ -4,9 +4,10 @@ Written to `trainer.rollout_data_dir` and `trainer.validation_data_dir` as STEP.
 verl-project/verl, verl/trainer/ppo/ray_trainer.py at 0094eb2 (`_write_generations`,
 `_log_rollout_data`, `_validate`) and verl/trainer/ppo/v1/trainer_base.py at 04141f8 (`uid`).
 
-- `input` and `output` were decoded without special tokens, so a chat template shows only in part
-  and nobody can tell whether a completion ended by itself. The question is taken out where the
-  template is recognised all the same; `prompt_text` stays as the file has it.
+- `input` and `output` were decoded without special tokens, so nobody can tell whether a completion
+  ended by itself, and of a chat template only the words are left. Where these are ChatML's, Gemma's
+  or Llama 3's, the special tokens are put back, for the policy read them; other prompts stay as the
+  file has them, which is right for policies without a chat template only.
 - A group is the rows of one `uid` where the file has it, else of one `input` in the step. The v1
   trainer's uid is UID_SESSION_OUTPUT: the session is the rollout, and later outputs of a session
   (agent loops with several) are refused.
@@ -32,7 +33,7 @@ from thr_probe.traces.importers.foreign import (
     Refused,
     Rows,
 )
-from thr_probe.traces.importers.templated import question_in
+from thr_probe.traces.importers.templated import question_in, with_marks
 
 _FIELDS = ("input", "output", "score")
 _SESSION = re.compile(r"(.+)_(\d+)_(\d+)")
@@ -102,7 +103,7 @@ def _completion(record: Record, path: Path, wanted: str | None) -> ForeignComple
         where=record.where,
         group=f"{path.parent.name}\0{prompt if uid is None else uid}",
         text=text,
-        prompt_text=prompt,
+        prompt_text=with_marks(prompt) or prompt,
         question=question_in(prompt),
         answer=answers[0],
         answer_alt=answers[1],
