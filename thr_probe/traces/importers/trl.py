@@ -7,8 +7,9 @@ Written to OUTPUT_DIR/completions/completions_STEP.parquet at every logging step
 - The columns are step, prompt, completion, one per reward function, then those that reward
   functions added with `log_extra`, and advantage. Weights of several rewards are not in the file,
   so `reward_column` has to name the one that counts.
-- Prompts and completions are text or message lists. Completions with tool calls or several
-  messages are refused.
+- Prompts and completions are text or message lists. The trainer puts message lists through the
+  policy's chat template and logs them without it, so `prompt_text` is the messages alone.
+  Completions with tool calls or several messages are refused.
 - A group is a run of rows with the same prompt: the trainer repeats each prompt num_generations
   times in a row.
 - The trainer logs its last generation batch again where it logs more often than it generates; a
