@@ -152,6 +152,26 @@ def test_stopping_between_tables_yields_nothing(run_path):
     assert audit_run(read_run(run_path), AuditOptions(num_workers=1), monitor=Stop()) is None
 
 
+def test_progress_counts_the_groups_that_are_there_not_those_planned(tmp_path, make_run):
+    class Count(Monitor):
+        planned = done = 0
+
+        def begin(self, num_prompts):
+            self.planned = num_prompts
+
+        def advance(self, advance):
+            self.done += advance.prompts
+
+    groups = [
+        {"prompt_id": name, "step": step, "completions": [{"text": r"\boxed{1}"}]}
+        for name, step in (("a", 0), ("b", 0), ("a", 1))
+    ]
+    path = make_run(tmp_path / "run", groups, scored=False, manifest={"num_prompts": 4000})
+    monitor = Count()
+    audit_run(read_run(path), AuditOptions(num_workers=1), monitor=monitor)
+    assert (monitor.planned, monitor.done) == (3, 3)
+
+
 def test_the_second_grader_reads_and_compares_by_itself():
     assert json.loads(judge("1/2", "The answer is 0.5")) == ["equal", "0.5"]
     assert json.loads(judge("1/2", r"so $x = \frac{2}{3}$"))[0] == "different"

@@ -6,6 +6,7 @@ import io
 import warnings
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -249,3 +250,19 @@ def test_nothing_dominant_is_a_notice(make_run, tmp_path):
 def test_a_run_without_questions_says_so() -> None:
     with pytest.raises(DataError, match="has no questions"):
         resolve_question([], "0")
+
+
+def test_places_count_the_questions_that_have_completions(tmp_path, make_run):
+    groups = [{"prompt_id": name, "completions": [{"correct": True}]} for name in ("a", "b", "c")]
+    tokens = {number: f"w{number}" for number in range(1, 5)}
+    path = make_run(tmp_path / "run", groups, tokens=tokens, groups_per_part=1, complete=False)
+    problems = pq.read_table(path / "problems.parquet")
+    pq.write_table(problems.take([2, 0, 1]), path / "problems.parquet")
+    (path / "rollouts/part-00002.parquet").unlink()
+    (path / "scores/default/part-00002.parquet").unlink()
+    run = read_run(path)
+    assert [shown_question(run, place).prompt_id for place in ("0", "1")] == ["a", "b"]
+    with pytest.raises(UsageError, match="0 to 1"):
+        shown_question(run, "2")
+    with pytest.raises(DataError, match=r"no completions of c are there \(yet\)"):
+        shown_question(run, "c")

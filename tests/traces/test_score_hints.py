@@ -43,7 +43,7 @@ def hint_of(path):
 def test_collect_mends_the_set_that_it_writes_itself(broken, info):
     argv = ["thr-probe", "collect", "-o", "runs/a b", "-n", "4", "--overwrite"]
     path = broken("default", info, argv)
-    wanted = "thr-probe collect -o 'runs/a b' -n 4 --resume"
+    wanted = f"thr-probe collect -o {path} -n 4 --resume"  # where the run is now
     assert hint_of(path) == f"complete them with the command that collected the run: {wanted}"
 
 

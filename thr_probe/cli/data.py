@@ -78,7 +78,8 @@ def _told(fact: RunFact) -> str:
     # a seed or a version is a name, not an amount
     is_amount = isinstance(fact.value, int) and not isinstance(fact.value, bool)
     text = str(fact.value) if fact.section == "run" and is_amount else number(fact.value)
-    words = [f"{text:>14}" if is_amount and fact.section != "run" else text]
+    is_counted = fact.section == "counts" or (is_amount and fact.section != "run")
+    words = [f"{text:>14}" if is_counted else text]
     words += [fact.unit] if fact.unit else []
     words += [f"{fact.share:.1%}"] if fact.share is not None else []
     words += [f"{fact.per_token:.3g} per token"] if fact.per_token is not None else []

@@ -91,6 +91,9 @@ def _how_to_complete(run_path: Path, score_id: str) -> str:
     typed = _object(run_path / MANIFEST_NAME).get("argv")
     words = [str(word) for word in typed] if isinstance(typed, list) else []
     kept = [word for word in words if word not in {"--resume", "--overwrite"}]
+    for place, word in enumerate(kept[:-1]):
+        if word in {"-o", "--out"}:  # the folder may have been moved since
+            kept[place + 1] = str(run_path)
     if kept[1:2] != ["collect"]:
         kept = ["thr-probe", "collect", "-o", str(run_path), "..."]
     return f"complete them with the command that collected the run: {shlex.join(kept)} --resume"
