@@ -17,6 +17,7 @@ from thr_probe.analysis.density import density_in_style, thr_density
 from thr_probe.analysis.drift import thr_drift
 from thr_probe.analysis.entropy import thr_against_entropy
 from thr_probe.analysis.health import run_health
+from thr_probe.analysis.mismatch import sampler_mismatch
 from thr_probe.analysis.overlap import thr_entropy_overlap
 from thr_probe.analysis.passk import pass_at_k_curve
 from thr_probe.analysis.position import thr_by_position
@@ -46,6 +47,7 @@ from thr_probe.figures import (
     plot_drift,
     plot_entropy,
     plot_health,
+    plot_mismatch,
     plot_overlap,
     plot_pass_at_k,
     plot_position,
@@ -123,6 +125,14 @@ def _reflection(
     return analysis, plot_reflection(analysis, venue=venue)
 
 
+def _mismatch(
+    run: Run, *, venue: str, groups: str = "mixed", **options: Any
+) -> tuple[Analysis, Figure]:
+    del groups  # what an engine does wrong does not depend on rewards: every completion counts
+    analysis = sampler_mismatch(run, **options)
+    return analysis, plot_mismatch(analysis, venue=venue)
+
+
 ANALYSES: Mapping[str, Draw] = {
     "density": _density,
     "overlap": _drawn(thr_entropy_overlap, plot_overlap),
@@ -138,6 +148,7 @@ ANALYSES: Mapping[str, Draw] = {
     "entropy": _drawn(thr_against_entropy, plot_entropy),
     "classes": _drawn(thr_by_class, plot_classes),
     "health": _drawn(run_health, plot_health),
+    "mismatch": _mismatch,
 }
 
 SCORE_SET_ANALYSES: Mapping[str, Draw] = {"drift": _drawn(thr_drift, plot_drift)}
@@ -162,6 +173,7 @@ READS_SCORES = frozenset(
         "tau",
         "entropy",
         "classes",
+        "mismatch",
     }
 )
 
@@ -169,6 +181,7 @@ OPT_IN: Mapping[str, str] = {
     "split": "thr_self",
     "wordcloud": "token_ids",
     "classes": "token_ids",
+    "mismatch": "sampler_logprobs",
 }
 """A column that an analysis needs and that a sound run may lack."""
 

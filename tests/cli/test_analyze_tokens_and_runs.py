@@ -34,7 +34,7 @@ def test_help_loads_nothing_heavy():
     program = f"""
 import sys
 from thr_probe.cli import app
-for name in ("entropy", "classes", "health", "drift"):
+for name in ("entropy", "classes", "mismatch", "health", "drift"):
     try:
         app(["analyze", name, "--help"])
     except SystemExit as stop:

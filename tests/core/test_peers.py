@@ -23,6 +23,7 @@ from thr_probe.core.losses import (
     k3,
     kl_cov_loss,
     kl_cov_penalised,
+    truncated_importance_weights,
 )
 
 close = torch.testing.assert_close
@@ -210,6 +211,20 @@ def test_kl_cov_is_verls(verl, share, count):
     same_value_and_gradient(batch, batch.total(ours.loss_N, "token-mean"), theirs)
 
 
+@pytest.mark.parametrize("cap", [1.0, 2.0, 5.0])
+def test_truncated_importance_weights_are_verls_by_token(verl, cap):
+    del verl
+    corrections = pytest.importorskip("verl.trainer.ppo.rollout_corr_helper", exc_type=ImportError)
+    batch = Batch(spread=1.5)
+    theirs, _metrics = corrections.compute_rollout_correction_weights(
+        batch.old - batch.logprob.detach(), batch.mask, "token", rollout_is_threshold=cap
+    )
+    ours = truncated_importance_weights(
+        batch.packed(batch.old), batch.packed(batch.logprob), cap=cap
+    )
+    close(ours, batch.packed(theirs), rtol=1e-12, atol=0)
+
+
 def test_clip_cov_is_verls_where_every_candidate_is_drawn(verl):
     batch = Batch()
     theirs = verl_loss(
@@ -300,11 +315,11 @@ def parameter_gradient(model, loss):
     return torch.cat([part.flatten() for part in parts])
 
 
-def compare_with_trl(trainer, our_loss, *, spread=0.4, beta=0.0):
+def compare_with_trl(trainer, our_loss, *, spread=0.4, beta=0.0, **given):
     """TRL's loss of a batch and its gradient in the weights, beside ours from the same model."""
     batch, model = Batch(spread=spread, by_token=False), trainer.model.eval()
     trainer.current_gradient_accumulation_steps = 1
-    inputs = trl_inputs(batch)
+    inputs = trl_inputs(batch) | given
     logprob, entropy = own_logprobs(model, inputs)
     # old and reference log-probabilities a random way off the current ones
     drift = (batch.logprob - batch.old).detach().float()
@@ -383,3 +398,45 @@ def test_high_entropy_tokens_and_their_loss_are_trls(trainer):
         return loss.loss_N, "token-mean"
 
     compare_with_trl(trainer(loss_type="bnpo", top_entropy_quantile=0.2), ours)
+
+
+def generated(trainer, sampled):
+    """What TRL makes of rollouts whose engine told these log-probabilities, sampling left out."""
+    inputs = trl_inputs(Batch())
+    ids, told = (
+        [row[:length].tolist() for row, length in zip(rows, LENGTHS.tolist(), strict=True)]
+        for rows in (inputs["completion_ids"], sampled)
+    )
+    prompts, texts = inputs["prompt_ids"].tolist(), ["" for _ in ids]
+    trainer._generate = lambda _prompts: (prompts, ids, None, texts, told, {}, None, None)
+    return trainer._generate_and_score_completions([{"prompt": "a"} for _ in ids])
+
+
+@pytest.mark.parametrize("cap", [1.0, 2.0])
+def test_truncated_importance_weights_are_trls_token_truncate(trainer, cap):
+    built = trainer(
+        loss_type="bnpo",
+        vllm_importance_sampling_mode="token_truncate",
+        vllm_importance_sampling_clip_max=cap,
+        beta=0.3,
+    )
+    built.use_vllm = True  # the engine itself is not asked
+    batch = Batch(by_token=False)
+    sampled = own_logprobs(built.model.eval(), trl_inputs(batch))[0].detach()
+    sampled = sampled + 1.5 * (batch.logprob - batch.old).detach().float()
+    found = generated(built, sampled)
+    told_N = found["completion_mask"].bool()
+    weight_N = truncated_importance_weights(
+        found["old_per_token_logps"][told_N], batch.packed(sampled), cap=cap
+    )
+    assert 0 < int((weight_N == cap).sum()) < len(weight_N)
+    theirs = found["importance_sampling_ratio"]
+    close(weight_N, theirs[told_N], rtol=1e-6, atol=0)
+
+    def ours(_batch, logprob_N, old_N, advantage_N, _entropy_N):
+        loss = clipped_loss(logprob_N, old_N, advantage_N, clip_low=0.2, clip_high=0.2)
+        return weight_N * loss.loss_N, "token-mean"
+
+    # it pads to the longest completion
+    wide = torch.nn.functional.pad(theirs, (0, WIDTH - theirs.shape[1]), value=1.0)
+    compare_with_trl(built, ours, beta=0.3, importance_sampling_ratio=wide)

@@ -124,6 +124,8 @@ REFUSED = [
     ({"k": 9, "pass_at_k": "mixed"}, ("--k 9", "--group-size 8")),
     ({"k": 9, "advantage": "pkpo"}, ("--k 9", "--group-size 8")),
     ({"cov": "kl-cov", "clip_low": 0.1}, ("--clip-low", "--cov kl-cov")),
+    ({"tis_cap": 3.0}, ("--tis-cap", "--importance-correction none")),
+    ({"importance_correction": "mis"}, ("--importance-correction 'mis'", "does not exist")),
     ({"cov": "kl-cov", "clip_high": 0.2}, ("--clip-high", "--cov kl-cov")),
     ({"objective": "gspo-token", "aggregate": "token-mean"}, ("gspo-token", "--aggregate")),
     ({"objective": "gspo-token", "cov": "kl-cov"}, ("--cov kl-cov", "--objective gspo-token")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -288,6 +289,68 @@ def test_a_loss_that_is_not_a_number_names_the_rollout_and_leaves_the_weights(co
     assert_close(unembedding(policy.model).weight.detach(), before, rtol=0, atol=0)
 
 
+def with_importance(rows, seed=3):
+    """The rows with an importance weight of every token, some at the cap."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for row in rows:
+        drawn = torch.randn(len(row.token_ids), generator=generator, dtype=torch.float64)
+        made.append(replace(row, importance_N=drawn.exp().clamp(max=2.0)))
+    return made
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 14, 1000])
+@pytest.mark.parametrize(("objective", "aggregate"), CASES)
+def test_importance_weights_multiply_the_objective_of_each_token_and_nothing_else(
+    objective, aggregate, micro_batch_tokens
+):
+    policy = tiny_policy("qwen2")
+    config = TrainConfig(
+        preset="none",
+        method="grpo",
+        objective=objective,
+        aggregate=aggregate,
+        importance_correction="tis",
+        clip_low=0.1,
+        kl_coef=COEF,
+        max_grad_norm=1e9,
+        micro_batch_tokens=micro_batch_tokens,
+    )
+    table = tables(policy, temperature=1.0)
+    rows = with_importance(mini_batch(table, with_reference=True)[0])
+    loss = torch.zeros((), dtype=torch.float64)
+    for row in rows:
+        now = full_logprobs(policy, row.prompt_ids, row.token_ids, 1.0)
+        weight = literal_weight(aggregate, *row.key, 12)
+        losses = literal_token_losses(config, now, row.old_logprob_N, row.advantage_N)
+        penalties = literal_k3(now, row.ref_logprob_N)
+        for factor, value, penalty in zip(
+            row.importance_N.tolist(), losses, penalties, strict=True
+        ):
+            loss = loss + weight * (factor * value + COEF * penalty)
+    loss.backward()
+    expected = gradients(policy)
+    record = run_update(learner_of(policy, config), with_weights(rows, config), step=0)
+    assert record.loss == pytest.approx(float(loss.detach()), rel=1e-9)
+    for name, gradient in gradients(policy).items():
+        assert_close(gradient, expected[name], rtol=1e-7, atol=1e-10)
+
+
+def test_weights_of_1_change_no_bit_of_an_update():
+    made = []
+    for correction in ("none", "tis"):
+        policy = tiny_policy("qwen2")
+        config = TrainConfig(preset="none", kl_coef=COEF, importance_correction=correction)
+        rows, _ = mini_batch(tables(policy, temperature=1.0), with_reference=True)
+        if correction == "tis":
+            rows = [replace(row, importance_N=torch.ones_like(row.advantage_N)) for row in rows]
+        record = run_update(learner_of(policy, config), with_weights(rows, config), step=0)
+        made.append((record.loss, [weight.detach() for weight in policy.model.parameters()]))
+    assert made[0][0] == made[1][0]
+    for left, right in zip(made[0][1], made[1][1], strict=True):
+        assert_close(left, right, rtol=0, atol=0)
+
+
 def test_micro_batches_hold_every_row_once_and_respect_the_budget():
     policy = tiny_policy("qwen2")
     rows, _ = mini_batch(tables(policy, temperature=1.0), with_reference=False)
@@ -322,4 +385,8 @@ def test_the_objective_in_use_is_told_in_one_line():
     assert described(TrainConfig(preset="none", **options)) == (
         "grpo clip 0.2/0.2, dual clip 3; thr(p=0); sample deviation; group-token-mean over "
         "selected tokens; k3 0.0001; entropy bonus 0.001"
+    )
+    corrected = TrainConfig(preset="none", importance_correction="tis", tis_cap=3.0)
+    assert described(corrected) == (
+        "grpo clip 0.2/0.2, tis 3; thr(p=0); group-token-mean; k3 0.0001"
     )

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from thr_probe.analysis.binned import latex_significant
 from thr_probe.analysis.captions import caption_of
+from thr_probe.analysis.distributions import distributions
 from thr_probe.analysis.health_contract import BREACHES, OTHER_KEY, SCORES_MISSING
 from thr_probe.analysis.health_counts import GAP_NATS, Counts, count_run
 from thr_probe.analysis.intervals import interval_facts
@@ -123,7 +124,7 @@ def run_health(run: Run, *, seed: int = 0, score_id: str | None = None) -> Analy
         verdict and the verdict's rule.
     """
     chosen = _score_set(run, score_id)
-    obstacle = "no score set" if chosen is None else _obstacle(run, chosen)
+    obstacle = "no score set" if chosen is None else distributions(run, chosen).obstacle
     counts = count_run(run, chosen, compare=obstacle is None)
     facts: dict[str, object] = {
         "score_id": chosen,
@@ -163,19 +164,6 @@ def _score_set(run: Run, score_id: str | None) -> str | None:
     if score_id is None and "default" not in run.score_ids:
         return next(iter(run.score_ids), None)
     return run.resolve_score_id(score_id)
-
-
-def _obstacle(run: Run, score_id: str) -> str | None:
-    """Why log-probabilities of sampler and policy are not of one distribution, as far as known."""
-    sampled = {name: run.config.get(name) for name in ("temperature", "top_p", "top_k")}
-    scored = run.score_info(score_id).get("temperature")
-    if sampled["temperature"] is None or scored is None:
-        return "the temperature of the sampler or of the scores is not recorded"
-    if sampled["temperature"] != scored:
-        return f"sampled at temperature {sampled['temperature']}, scored at {scored}"
-    if sampled["top_p"] not in (None, 1, 1.0) or sampled["top_k"] not in (None, 0, -1):
-        return "the sampler cut its distribution (top-p or top-k)"
-    return None
 
 
 def _rows(

@@ -16,6 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from thr_probe.analysis.health_contract import breaches, paired_parts
+from thr_probe.core.mismatch import token_mismatch
 from thr_probe.traces.layout import TableFile, read_columns
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
@@ -181,12 +182,12 @@ def _gaps(
     length_R = np.diff(policy_offsets)
     alike_R = np.diff(sampled_offsets) == length_R
     number_R = np.where(alike_R, length_R, 0)
-    left, right = (
-        values[np.repeat(alike_R, np.diff(offsets))].astype(np.float64)
+    sampler_N, policy_N = (
+        values[np.repeat(alike_R, np.diff(offsets))]
         for values, offsets in ((sampled, sampled_offsets), (policy, policy_offsets))
     )
     with np.errstate(invalid="ignore"):
-        gap_N = np.abs(left - right)
+        gap_N = token_mismatch(policy_N, sampler_N).gap
     over = np.append(0, np.cumsum(gap_N > GAP_NATS))
     over_R = np.diff(over[np.append(0, np.cumsum(number_R))])
     return gap_N[np.isfinite(gap_N)], over_R, number_R

@@ -1,4 +1,4 @@
-"""`thr-probe analyze entropy|classes`: what kind of token carries THR."""
+"""`thr-probe analyze entropy|classes|mismatch`: token by token."""
 
 from __future__ import annotations
 
@@ -55,3 +55,23 @@ def classes_command(
     """Share of tokens against share of |THR| by class of token: digits, operators, words ..."""
     options = {"scheme": scheme, "groups": groups}
     analyze_and_print("classes", run, out, format, venue, score_id=score_id, seed=seed, **options)
+
+
+@analyze_app.command("mismatch")
+def mismatch_command(
+    run: RunArgument,
+    out: OutOption = None,
+    bound: Annotated[
+        float, typer.Option("--bound", help="Differences beyond it are counted, nats.")
+    ] = 0.1,
+    cap: Annotated[
+        float, typer.Option("--cap", help="C of truncated importance sampling, at least 1.")
+    ] = 2.0,
+    score_id: ScoreIdOption = None,
+    seed: SeedOption = 0,
+    venue: VenueOption = "neurips",
+    format: FormatOption = Format.HUMAN,
+) -> None:
+    """The sampler's log-probabilities against the policy's own: KL, ratios, the worst tokens."""
+    options = {"bound": bound, "cap": cap}
+    analyze_and_print("mismatch", run, out, format, venue, score_id=score_id, seed=seed, **options)

@@ -1,4 +1,4 @@
-"""Losses of a mini-batch: Equation 2, GSPO, GSPO-token, KL-Cov, Clip-Cov and the k3 penalty.
+"""Losses of a mini-batch: Equation 2, GSPO, GSPO-token, KL-Cov, Clip-Cov, k3, importance weights.
 
 Every objective yields one loss per token, to be minimised: the paper's objectives with their sign
 turned. `aggregate_weights` says how much each token counts, so that the loss of a mini-batch is one
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thr_probe.core.advantages import largest_mask
+from thr_probe.core.mismatch import LARGEST_LOG_RATIO
 from thr_probe.errors import UsageError
 
 AGGREGATES = ("group-token-mean", "token-mean", "sequence-mean", "dr-grpo")
@@ -106,7 +107,7 @@ def check_clip(clip_low: float, clip_high: float, dual_clip: float | None = None
 
 def _ratio(log_ratio_N: Tensor) -> Tensor:
     """gamma, capped at e^20: an overflow would be NaN where A is 0 or the loss is clipped."""
-    return log_ratio_N.clamp(max=20).exp()
+    return log_ratio_N.clamp(max=LARGEST_LOG_RATIO).exp()
 
 
 def _clipped(ratio_N: Tensor, advantage_N: Tensor, clip_low: float, clip_high: float) -> TokenLoss:
@@ -334,6 +335,40 @@ def clip_cov_loss(
         loss_N=torch.where(dropped_N, 0.0, clipped.loss_N),
         clipped_N=clipped.clipped_N | dropped_N,
     )
+
+
+def truncated_importance_weights(
+    old_logprob_N: Float[Tensor, " N"], sampler_logprob_N: Float[Tensor, " N"], *, cap: float
+) -> Float[Tensor, " N"]:
+    """min(pi_old / mu, C), the weight of each token's loss (truncated importance sampling, TIS).
+
+    mu is the distribution that the sampler drew from, pi_old the trainer's own pass over the same
+    weights (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
+    training"; the truncation is that of Ionides 2008). No gradient flows.
+
+    Args:
+        old_logprob_N: log pi at the start of the step, recomputed by the trainer.
+        sampler_logprob_N: log mu.
+        cap: C.
+
+    Raises:
+        UsageError: a cap below 1, which would change the loss where sampler and policy agree.
+    """
+    check_tis_cap(cap)
+    return _ratio((old_logprob_N - sampler_logprob_N).detach()).clamp(max=cap)
+
+
+def check_tis_cap(cap: float) -> None:
+    """Refuse a bound of importance weights that is none, by the word of its flag.
+
+    Raises:
+        UsageError: below 1, or infinite.
+    """
+    if not 1 <= cap < math.inf:
+        raise UsageError(
+            f"tis_cap must be a number of at least 1, got {cap}",
+            "a lower one would change the loss where sampler and policy agree; 2 is usual",
+        )
 
 
 def k3(logprob_N: Float[Tensor, " N"], ref_logprob_N: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

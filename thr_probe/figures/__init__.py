@@ -10,6 +10,7 @@ from thr_probe.figures.drift import plot_drift
 from thr_probe.figures.entropy import plot_entropy
 from thr_probe.figures.gwhes import plot_gwhes
 from thr_probe.figures.health import plot_health
+from thr_probe.figures.mismatch import plot_mismatch
 from thr_probe.figures.notice import plot_notice
 from thr_probe.figures.overlap import plot_overlap
 from thr_probe.figures.passk import plot_pass_at_k
@@ -37,6 +38,7 @@ __all__ = [
     "plot_entropy",
     "plot_gwhes",
     "plot_health",
+    "plot_mismatch",
     "plot_notice",
     "plot_overlap",
     "plot_pass_at_k",

@@ -41,6 +41,8 @@ class Row:
     """log pi at the start of the step."""
     ref_logprob_N: Tokens | None
     """log pi of the initial policy, where it is asked for."""
+    importance_N: Tokens | None = None
+    """Weight of each token's loss, where the sampler is corrected for."""
     counted: int
     """Tokens that count in the divisor of the loss."""
 
@@ -70,6 +72,8 @@ class MicroBatch:
     """log pi at the start of the step."""
     ref_logprob_N: Tokens | None
     """log pi of the initial policy."""
+    importance_N: Tokens | None
+    """Weight of each token's loss, where the sampler is corrected for."""
     weight_N: Tokens
     """Of each token in the policy loss; 0 in a filler."""
     mean_weight_N: Tokens
@@ -119,18 +123,16 @@ def _rows(scored: ScoredGroup) -> Iterator[Row]:
     assert scored.advantage_N is not None
     lengths = scored.lengths_G.tolist()
     counted = lengths if scored.counted_G is None else scored.counted_G.tolist()
-    reference = [None] * len(lengths)
-    if scored.ref_logprob_N is not None:
-        reference = scored.ref_logprob_N.split(lengths)
     parts = zip(
         scored.group.completions,
         scored.advantage_N.split(lengths),
         scored.old_logprob_N.split(lengths),
-        reference,
+        _split(scored.ref_logprob_N, lengths),
+        _split(scored.importance_N, lengths),
         counted,
         strict=True,
     )
-    for rollout, (completion, advantage_N, old_N, ref_N, count) in enumerate(parts):
+    for rollout, (completion, advantage_N, old_N, ref_N, importance_N, count) in enumerate(parts):
         yield Row(
             key=(scored.group.order, rollout),
             prompt_id=scored.group.task.problem.prompt_id,
@@ -139,8 +141,13 @@ def _rows(scored: ScoredGroup) -> Iterator[Row]:
             advantage_N=advantage_N,
             old_logprob_N=old_N,
             ref_logprob_N=ref_N,
+            importance_N=importance_N,
             counted=count,
         )
+
+
+def _split(value_N: Tokens | None, lengths: list[int]) -> Sequence[Float[Tensor, " _"] | None]:
+    return [None] * len(lengths) if value_N is None else value_N.split(lengths)
 
 
 def _weights(
@@ -200,7 +207,7 @@ def packed(rows: Sequence[Row], batch: MiniBatch, device: torch.device) -> Micro
     positions = [torch.arange(len(row.token_ids)) + len(row.prompt_ids) - 1 for row in rows]
     ids = [token for row in rows for token in row.token_ids]
     references = [row.ref_logprob_N for row in rows if row.ref_logprob_N is not None]
-
+    importance = [row.importance_N for row in rows if row.importance_N is not None]
     old_N = torch.cat([row.old_logprob_N for row in rows]).to(device)
 
     def spread(weight: dict[tuple[int, int], float]) -> Tensor:
@@ -218,6 +225,7 @@ def packed(rows: Sequence[Row], batch: MiniBatch, device: torch.device) -> Micro
         advantage_N=torch.cat([row.advantage_N for row in rows]).to(old_N),
         old_logprob_N=old_N,
         ref_logprob_N=torch.cat(references).to(device) if references else None,
+        importance_N=torch.cat(importance).to(device) if importance else None,
         weight_N=spread(batch.weight),
         mean_weight_N=spread(batch.mean_weight),
     )
@@ -235,6 +243,7 @@ def _filler(ids: Sequence[int], device: torch.device) -> MicroBatch:
         advantage_N=zero_N,
         old_logprob_N=zero_N,
         ref_logprob_N=None,
+        importance_N=None,
         weight_N=zero_N,
         mean_weight_N=zero_N,
     )

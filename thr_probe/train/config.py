@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "objective": ("grpo", "gspo-token", "gspo"),
     "cov": ("none", "kl-cov", "clip-cov"),
     "cov_scope": ("mini-batch", "micro-batch"),
+    "importance_correction": ("none", "tis"),
     "aggregate": ("group-token-mean", "token-mean", "sequence-mean", "dr-grpo"),
     "mini_batch_unit": ("prompts", "rollouts"),
     "adaptive_p": ("none", "schedule", "entropy"),
@@ -166,6 +167,13 @@ class TrainConfig(RolloutConfig):
     cov_coef: float = option(1.0, "kl-cov: coefficient of the penalty.", panel=OBJECTIVE)
     cov_low: float = option(1.0, "clip-cov: least covariance of a candidate.", panel=OBJECTIVE)
     cov_high: float = option(5.0, "clip-cov: largest covariance of a candidate.", panel=OBJECTIVE)
+    importance_correction: str = option(
+        "none",
+        "Weight of each token's loss where sampler and trainer differ: none, or tis (truncated "
+        "importance sampling, Yao et al. 2025).",
+        panel=OBJECTIVE,
+    )
+    tis_cap: float = option(2.0, "tis: C, the largest weight, at least 1.", panel=OBJECTIVE)
     kl_coef: float = option(
         1e-4, "Coefficient of the k3 penalty to the initial policy.", panel=OBJECTIVE
     )

@@ -154,7 +154,7 @@ def run_step(
         batches = mini_batches(groups, config, job.rollouts.settings.max_new_tokens, world)
         updates = [run_update(job.learner, batch, step=step) for batch in batches]
     renew_snapshot(job)
-    numbers = step_record(harvested, groups, updates, method=config.method, world=world)
+    numbers = step_record(harvested, groups, updates, config=config, world=world)
     job.steerer.observe(numbers["entropy"])
     timers = clock.record()
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from thr_probe.core.losses import (
     TokenLoss,
     check_clip,
+    check_tis_cap,
     clip_cov_dropped,
     clip_cov_loss,
     clipped_loss,
@@ -43,7 +44,27 @@ class Objective:
 
 
 def objective_of(config: TrainConfig) -> Objective:
-    """The objective that the options name."""
+    """The objective that the options name, with the weights that correct for the sampler."""
+    objective = _uncorrected(config)
+    if config.importance_correction == "none":
+        return objective
+    return replace(objective, loss=_weighted(objective.loss))
+
+
+def _weighted(loss_of: LossOfTokens) -> LossOfTokens:
+    """Every token's loss times its importance weight."""
+
+    def loss(logprob_N: Tokens, batch: MicroBatch, selected_N: Mask | None) -> TokenLoss:
+        found = loss_of(logprob_N, batch, selected_N)
+        if not batch.rows:  # a filler
+            return found
+        assert batch.importance_N is not None
+        return replace(found, loss_N=batch.importance_N * found.loss_N)
+
+    return loss
+
+
+def _uncorrected(config: TrainConfig) -> Objective:
     clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
     if config.cov == "kl-cov":
         return Objective(loss=_kl_cov(config), select=_kl_cov_selection(config))
@@ -135,9 +156,10 @@ def check_objective(config: TrainConfig) -> None:
     """Refuse what the first update would refuse, on one token.
 
     Raises:
-        UsageError: an impossible clip range, share or band of covariances.
+        UsageError: an impossible clip range, share or band of covariances, or cap of weights.
     """
     check_clip(config.clip_low, config.clip_high, config.dual_clip)
+    check_tis_cap(config.tis_cap)
     select = objective_of(config).select
     if select is not None:
         one_N = torch.zeros(1)
@@ -151,6 +173,8 @@ def described(config: TrainConfig) -> str:
     'grpo clip 0.2/0.2; thr(p=-0.1); group-token-mean; k3 0.0001'
     """
     parts = [_objective_told(config), _method_told(config)]
+    if config.importance_correction == "tis":
+        parts[0] += f", tis {config.tis_cap:g}"
     if config.advantage != "grpo":
         parts.append(f"advantage {config.advantage}")
     elif config.adv_std != "population":

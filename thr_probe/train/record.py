@@ -14,6 +14,8 @@ import torch
 from thr_probe.core.pass_at_k import pass_at_k
 from thr_probe.processes import World
 from thr_probe.sampling import FinishReason
+from thr_probe.train.config import TrainConfig
+from thr_probe.train.importance import group_mismatch
 from thr_probe.train.rollouts import Harvest, Vote
 from thr_probe.train.scoring import ScoredGroup, dominant, group_steering
 from thr_probe.train.updates import UpdateRecord
@@ -52,9 +54,21 @@ class TokenCounts:
     """Sum of steering slopes."""
     influence: float = 0.0
     """Sum of |A||THR| over all tokens."""
+    sampled: int = 0
+    """Tokens whose log-probability the sampler told."""
+    sampler_k1: float = 0.0
+    """Sum over them of k1 of KL(sampler || policy)."""
+    sampler_k3: float = 0.0
+    """Sum of k3."""
+    sampler_ratio: float = 0.0
+    """Sum of pi / mu."""
+    sampler_ratio_maxima: list[float] = field(default_factory=list)
+    """Largest pi / mu of each group."""
+    sampler_truncated: int = 0
+    """Tokens whose ratio is above the cap of truncated importance sampling."""
 
 
-def token_counts(groups: Sequence[ScoredGroup]) -> TokenCounts:
+def token_counts(groups: Sequence[ScoredGroup], *, tis_cap: float) -> TokenCounts:
     """Count the tokens of this process's kept groups."""
     counts = TokenCounts()
     for scored in groups:
@@ -66,9 +80,20 @@ def token_counts(groups: Sequence[ScoredGroup]) -> TokenCounts:
         has_advantage_N = scored.base_N != 0
         counts.weighted += int(has_advantage_N.sum())
         counts.masked += int((has_advantage_N & (scored.advantage_N == 0)).sum())
+        _count_mismatch(counts, scored, tis_cap)
         if scored.scores is not None:
             _count_thr(counts, scored)
     return counts
+
+
+def _count_mismatch(counts: TokenCounts, scored: ScoredGroup, tis_cap: float) -> None:
+    found = group_mismatch(scored.old_logprob_N, scored.group.completions)
+    counts.sampled += len(found.log_ratio_N)
+    counts.sampler_k1 += float(found.k1.sum())
+    counts.sampler_k3 += float(found.k3.sum())
+    counts.sampler_ratio += float(found.ratio.sum())
+    counts.sampler_ratio_maxima += found.ratio.max(initial=0, keepdims=True).tolist()
+    counts.sampler_truncated += int(found.truncated(tis_cap).sum())
 
 
 def _count_thr(counts: TokenCounts, scored: ScoredGroup) -> None:
@@ -102,7 +127,7 @@ def step_record(
     groups: Sequence[ScoredGroup],
     updates: Sequence[UpdateRecord],
     *,
-    method: str,
+    config: TrainConfig,
     world: World,
 ) -> dict[str, int | float]:
     """The numbers of a step, the same in every process; what does not apply is left out.
@@ -111,15 +136,17 @@ def step_record(
         harvest: all processes' votes.
         groups: this process's kept groups, scored.
         updates: of all processes.
-        method: decides which numbers about THR apply.
+        config: decides which numbers about THR apply; the cap of importance weights.
         world: the processes.
     """
-    counts = joined(world.gather(token_counts(groups)))
+    counts = joined(world.gather(token_counts(groups, tis_cap=config.tis_cap)))
     record = {**_generation(harvest), **_completions(counts), **_updates(updates)}
     record["masked_share"] = counts.masked / max(1, counts.weighted)
     if counts.scored:
         record |= _thr(counts)
-    if method == "thr":
+    if counts.sampled:
+        record |= _mismatch(counts)
+    if config.method == "thr":
         record["kept_entropy_share"] = counts.kept_entropy / max(1, counts.scored)
     return record
 
@@ -174,6 +201,16 @@ def _updates(updates: Sequence[UpdateRecord]) -> dict[str, int | float]:
         "ratio_max": max(update.ratio_max for update in updates),
         "active_updates": sum(update.clipped > 0 for update in updates),
         "num_updates": len(updates),
+    }
+
+
+def _mismatch(counts: TokenCounts) -> dict[str, int | float]:
+    return {
+        "sampler_kl_k1": counts.sampler_k1 / counts.sampled,
+        "sampler_kl_k3": counts.sampler_k3 / counts.sampled,
+        "sampler_ratio_mean": counts.sampler_ratio / counts.sampled,
+        "sampler_ratio_max": max(counts.sampler_ratio_maxima),
+        "sampler_truncated_share": counts.sampler_truncated / counts.sampled,
     }
 
 

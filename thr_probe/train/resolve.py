@@ -116,6 +116,7 @@ def check_given(config: TrainConfig, given: Mapping[str, Given]) -> None:
         "cov_coef": ("cov", config.cov != "kl-cov"),
         "cov_low": ("cov", config.cov != "clip-cov"),
         "cov_high": ("cov", config.cov != "clip-cov"),
+        "tis_cap": ("importance_correction", config.importance_correction == "none"),
         "p_final": ("adaptive_p", config.adaptive_p != "schedule"),
         "target_entropy": ("adaptive_p", config.adaptive_p != "entropy"),
         "p_gain": ("adaptive_p", config.adaptive_p != "entropy"),
@@ -142,6 +143,13 @@ def warnings_of(config: TrainConfig) -> list[str]:
             f"--objective {config.objective} with --clip-low {config.clip_low:g} hardly ever clips "
             "the ratio of a completion; GSPO's own setting is --clip-low 3e-4 --clip-high 4e-4 "
             "--kl-coef 0"
+        )
+    if config.importance_correction == "tis" and config.top_p < 1:
+        told.append(
+            f"--importance-correction tis with --top-p {config.top_p:g}: sampler log-probabilities "
+            "are renormalised over the nucleus, so the weights also contain the mass of the "
+            "nucleus, between top_p and 1; tokens outside of it are never drawn, and no "
+            "weight brings them back"
         )
     if config.temperature != 1.0:
         told.append(

@@ -45,6 +45,7 @@ from thr_probe.probe import (
 from thr_probe.processes import World
 from thr_probe.train.clock import Clock
 from thr_probe.train.config import TrainConfig
+from thr_probe.train.importance import importance_weights
 from thr_probe.train.rollouts import Group
 
 Tokens = Float[Tensor, " N"]
@@ -75,6 +76,8 @@ class ScoredGroup:
     """NTHR's own threshold."""
     ref_logprob_N: Tokens | None = None
     """log pi of each token under the reference policy."""
+    importance_N: Tokens | None = None
+    """Weight of each token's loss, where the sampler is corrected for."""
     advantage_N: Tokens | None = None
     """What the loss uses."""
     counted_G: Int[Tensor, " G"] | None = None
@@ -125,6 +128,13 @@ def score_group(
             base_N=group.advantage_G[index_N],
             incorrect_N=~torch.tensor(group.correct)[index_N],
         )
+        if config.importance_correction == "tis":
+            scored.importance_N = importance_weights(
+                scored.old_logprob_N,
+                group.completions,
+                cap=config.tis_cap,
+                prompt_id=group.task.problem.prompt_id,
+            )
         if config.method == "thr":
             scored.scores = replay_scores(replay, options)
         if config.method in {"nthr", "random"}:

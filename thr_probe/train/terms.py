@@ -34,6 +34,8 @@ PAPER_TERMS: dict[str, str] = {
     "cov_coef": "beta of Cov-KL",
     "cov_low": "omega_low of Clip-Cov",
     "cov_high": "omega_high of Clip-Cov",
+    "importance_correction": "importance weights of tokens (Yao et al. 2025); not in the paper",
+    "tis_cap": "C of tis",
     "kl_coef": "KL coefficient (App. B); k3",
     "entropy_coef": "entropy coefficient; the paper is silent",
     "aggregate": "1 / sum |y_i| of Eq. 2",
