@@ -187,6 +187,14 @@ def test_a_large_group_is_asked_for_in_several_requests(fake):
     assert len({body["seed"] for body in asked(fake)}) == 3
 
 
+def test_groups_of_one_completion_repeated_are_suspected(fake):
+    draw = fake.model.draw
+    fake.model.draw = lambda ids, *, seed, **options: draw(ids, seed=1, **options)
+    with pytest.warns(UserWarning, match="in all 4 groups the completions are alike"):
+        sampler_of(fake).sample(prompts(), settings_of())
+    sampler_of(fake).sample(prompts(), settings_of(temperature=0.0))
+
+
 # --- the kind of logprobs
 
 

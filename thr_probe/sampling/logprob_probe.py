@@ -8,7 +8,7 @@ prompt's first token stays the same, so requests with other settings can be held
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from thr_probe.sampling.protocol import Prompt, SamplingSettings
 
@@ -21,8 +21,12 @@ IMPOSSIBLE = -1000.0
 TOLERANCE = 0.25
 """Of the difference between the two hypotheses: less than this off one of them decides for it."""
 
-LEAST_GAP, LEAST_SHIFT = 0.1, 0.02
-"""Differences in nats that bfloat16 does not blur."""
+PLENTY, ENOUGH = 4.0, 0.3
+"""Squared differences between tokens, nats: so many need no other prompt; fewer tell nothing.
+Logits in bfloat16 blur a difference by some hundredths."""
+
+LEAST_SHIFT = 0.02
+"""Shift of a whole distribution that bfloat16 does not blur."""
 
 PROBE_TEMPERATURE = PROBE_TOP_P = 0.5
 """Far from 1: what a server does there it does at other values."""
@@ -37,52 +41,57 @@ def what_is_wrong(
     """What the log-probabilities lack, as the end of a sentence; None: nothing.
 
     Args:
-        prompts: looked at one after another until one tells.
+        prompts: looked at one after another until they tell.
         settings: of the sampling; what stays at 1 is not looked at.
         at: asks the server.
     """
     temperature, top_p = settings.temperature, settings.top_p
 
-    def tempered(prompt: Prompt) -> bool | None:
-        if temperature == 1:
-            return True
+    if temperature != 1:
         probed = PROBE_TEMPERATURE if temperature > 0 else 0.0
-        return has_temperature(at(prompt, 1.0, 1.0), at(prompt, probed, 1.0), probed)
-
-    def cut(prompt: Prompt) -> bool | None:
-        # greedy sampling knows no nucleus
-        if top_p == 1 or temperature == 0:
-            return True
-        return has_top_p(at(prompt, 1.0, 1.0), at(prompt, 1.0, PROBE_TOP_P), PROBE_TOP_P)
-
-    for test, part in ((tempered, "the temperature"), (cut, "top-p")):
-        answers = (test(prompt) for prompt in prompts)
+        pairs = ((at(prompt, 1.0, 1.0), at(prompt, probed, 1.0)) for prompt in prompts)
+        verdict = has_temperature(pairs, probed)
+        if verdict is not True:
+            return _said(verdict, "the temperature")
+    if top_p < 1 and temperature > 0:  # greedy sampling knows no nucleus
+        answers = (
+            has_top_p(at(prompt, 1.0, 1.0), at(prompt, 1.0, PROBE_TOP_P), PROBE_TOP_P)
+            for prompt in prompts
+        )
         verdict = next((answer for answer in answers if answer is not None), None)
         if verdict is not True:
-            return f"{'lack' if verdict is False else 'do not show that they include'} {part}"
+            return _said(verdict, "top-p")
     return None
 
 
+def _said(verdict: object, part: str) -> str:
+    return f"{'lack' if verdict is False else 'do not show that they include'} {part}"
+
+
 def has_temperature(
-    plain: Mapping[str, float], found: Mapping[str, float], temperature: float
+    pairs: Iterable[tuple[Mapping[str, float], Mapping[str, float]]], temperature: float
 ) -> bool | None:
     """Whether the differences between tokens grew by 1/T; None where they cannot tell.
 
     Args:
-        plain: token -> log-probability at temperature 1.
-        found: the same at `temperature`; 0 is expected to show those at 1.
-        temperature: T.
+        pairs: of a prompt each, token -> log-probability at temperature 1 and at `temperature`;
+            no more are taken than are needed.
+        temperature: T; at 0 those at 1 are expected.
     """
-    shared = sorted(_possible(plain) & _possible(found), key=lambda token: -plain[token])
-    if len(shared) < 2:
+    squares = products = 0.0
+    for plain, found in pairs:
+        shared = _possible(plain) & _possible(found)
+        first = max(shared, key=lambda token: plain[token], default="")
+        for token in shared:
+            before, after = plain[token] - plain[first], found[token] - found[first]
+            squares += before**2
+            products += before * after
+        if squares >= PLENTY:
+            break
+    if squares < ENOUGH:
         return None
-    first, last = shared[0], shared[-1]
-    before, after = plain[last] - plain[first], found[last] - found[first]
-    if temperature == 0:
-        return abs(after - before) < LEAST_GAP
-    wanted = before / temperature
-    gap = abs(wanted - before)
-    return None if gap < LEAST_GAP else abs(after - wanted) < TOLERANCE * gap
+    wanted = 1 / temperature if temperature else 1.0
+    return abs(products / squares - wanted) < TOLERANCE * max(abs(wanted - 1), 1.0)
 
 
 def has_top_p(whole: Mapping[str, float], found: Mapping[str, float], top_p: float) -> bool | None:

@@ -28,6 +28,9 @@ AHEAD = 4
 """Requests begun beforehand, in units of `concurrency`: the slowest completion of a shard takes
 several times as long as most, and what was begun but not yet written is lost where a run ends."""
 
+FEW_GROUPS = 4
+"""Fewer groups of completions that are all alike are no reason for suspicion."""
+
 EMPTY_ANSWERS = 3
 """Answers in a row without a usable completion before a prompt is given up."""
 
@@ -151,8 +154,9 @@ class OpenAISampler:
         except BaseException:
             self._abandon()
             raise
-        self._tell(list(session.reader.notes))
-        return [[item for future in group for item in future.result()] for group in futures]
+        groups = [[item for future in group for item in future.result()] for group in futures]
+        self._tell([*session.reader.notes, *_alike(groups, settings)])
+        return groups
 
     def expect(self, prompts: Iterable[Prompt], settings: SamplingSettings) -> None:
         """Begin with prompts that will be asked for next, as many as keep the server busy.
@@ -256,6 +260,19 @@ def _limits(dialect: Dialect) -> list[str]:
     if dialect.top is None:
         lacking.append("the server gives no log-probabilities of what it sampled")
     return lacking
+
+
+def _alike(groups: Sequence[Sequence[Completion]], settings: SamplingSettings) -> list[str]:
+    """Whether a server seems to draw every completion of a request with the same seed."""
+    if settings.temperature == 0 or settings.group_size == 1 or len(groups) < FEW_GROUPS:
+        return []
+    if any(len({tuple(item.token_ids) for item in group}) > 1 for group in groups):
+        return []
+    return [
+        f"in all {len(groups)} groups the completions are alike: the policy is very sure, or the "
+        "server uses a request's seed for each of its completions (SGLang with "
+        "--enable-deterministic-inference does)"
+    ]
 
 
 def request_seed(seed: int, prompt_id: str, rollout: int, attempt: int = 0) -> int:
