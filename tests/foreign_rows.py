@@ -65,6 +65,7 @@ class Letters:
     digest: str = "digest of letters"
     size: int = 128
     eos_id: int = 0
+    special_ids: frozenset[int] = frozenset({0, 1, 2})
 
     def encode_prompt(self, text: str) -> list[int]:
         """A beginning, then the characters."""
@@ -72,7 +73,7 @@ class Letters:
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The characters; the end where it is spelled."""
-        return [[*map(ord, text.replace("</s>", "\0"))] for text in texts]
+        return [[*map(ord, text.replace("</s>", "\0").replace("<x>", "\2"))] for text in texts]
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The characters."""

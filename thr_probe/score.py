@@ -27,6 +27,7 @@ from thr_probe.traces import (
     write_part,
     write_score_info,
 )
+from thr_probe.traces.token_table import write_occurring_tokens
 from thr_probe.versions import library_versions
 
 
@@ -154,12 +155,14 @@ def score_run(
     _check_room(run, score_id, info, resume=resume)
     info["versions"] = library_versions()
     if world.is_first:
+        if run.tokens() is None:  # of a run that was imported without a tokenizer
+            write_occurring_tokens(run.path, policy.token_rows)
         write_score_info(run.path, score_id, info)
     done = set(completed_parts(run.path, table)) if world.is_first else set()
     done = world.share(done)
     problems = run.problems()
     prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
-    monitor.begin(run.manifest.num_prompts)
+    monitor.begin(run.groups().num_rows)
     left = itertools.count()
     for index, groups in enumerate(_groups_by_part(run)):
         if index in done or not world.owns(next(left)):

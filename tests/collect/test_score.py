@@ -113,7 +113,10 @@ def test_a_run_that_names_no_tokenizer_is_scored_where_its_texts_agree(lab_run, 
     path = tmp_path / "run"
     shutil.copytree(lab_run, path)
     as_imported(path)
+    before = (path / "tokens.parquet").read_bytes()
+    (path / "tokens.parquet").unlink()
     score_run(path, ScoreConfig(score_id="again"))
+    assert (path / "tokens.parquet").read_bytes() == before
     assert rows(path, ["thr"], score_id="again") == rows(path, ["thr"], score_id="default")
 
 

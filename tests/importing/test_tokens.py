@@ -50,6 +50,7 @@ def test_a_tokenizer_gives_ids_to_prompt_and_text(tmp_path: Path) -> None:
     [
         ("ab", "stop", [*ids("ab"), 0]),
         ("ab</s>", "stop", [*ids("ab"), 0]),
+        ("ab<x>", "stop", [*ids("ab"), 2]),
         ("ab", "length", ids("ab")),
         ("ab", "abort", ids("ab")),
         ("ab", None, ids("ab")),

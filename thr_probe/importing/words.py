@@ -28,6 +28,11 @@ class Words(Protocol):
         """Id of the end-of-sequence token."""
         ...
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no text, endings among them."""
+        ...
+
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt."""
         ...

@@ -114,8 +114,10 @@ class PartMaker:
             return tokens
         places = [place for place, ids in enumerate(tokens) if ids is None]
         encoded = self.words.encode_completions([completions[place].text for place in places])
+        special = self.words.special_ids
         for place, ids in zip(places, encoded, strict=True):
-            tokens[place] = array("i", with_end(ids, completions[place].finish_reason, self.words))
+            reason = completions[place].finish_reason
+            tokens[place] = array("i", with_end(ids, reason, self.words, special))
         return tokens
 
     def _is_graded(self, each: Spooled, planned: PlannedGroup) -> bool:
@@ -150,14 +152,18 @@ def verifier_name(name: str | None, source: str) -> str:
     return (name or source).replace(":", "/")
 
 
-def with_end(ids: list[int], finish_reason: str | None, words: Words) -> list[int]:
+def with_end(
+    ids: list[int], finish_reason: str | None, words: Words, special: frozenset[int]
+) -> list[int]:
     """Ids of a text, with the end-of-sequence token that the policy emitted and the text hides.
 
     It belongs to the completion (METHOD 1) where that ended by itself; where the file does not say
     so, it is not made up, but for a completion without text: nothing else can have been sampled.
+    Where the text spells a special token at its end, that is it.
     """
-    ended = finish_reason == "stop" or not ids
-    return [*ids, words.eos_id] if ended and ids[-1:] != [words.eos_id] else ids
+    if not ids:
+        return [words.eos_id]
+    return [*ids, words.eos_id] if finish_reason == "stop" and ids[-1] not in special else ids
 
 
 def _ids_source(each: Spooled, ids: Sequence[int] | None) -> str:

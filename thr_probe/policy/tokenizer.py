@@ -38,6 +38,11 @@ class PolicyTokenizer:
         """Id of the end-of-sequence token."""
         return cast(int, self.tokenizer.eos_token_id)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no text, endings among them."""
+        return frozenset(self.tokenizer.all_special_ids)
+
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt, with the tokenizer's own beginning-of-sequence token if it has one."""
         return encode_prompt(self.tokenizer, text)
