@@ -110,7 +110,7 @@ def _bodies(config: CollectConfig, engine: Any) -> list[Mapping[str, Any]]:
 
     with mock.patch.object(Server, "complete", recorded):
         _collected(config, engine)
-    bodies = [body for body in kept if body["max_tokens"] > 1]
+    bodies = [body for body in kept if body["max_tokens"] == config.max_new_tokens]
     assert len(bodies) == config.max_prompts
     return bodies
 

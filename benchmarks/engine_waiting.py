@@ -22,8 +22,17 @@ AT_ONCE = threading.Semaphore(32)
 WORD, END = 300, 1
 
 
+def choice(prompt: list[int], word: int, length: int) -> dict[str, Any]:
+    """A completion: one word again and again, then the end."""
+    ids = [word] * min(49, length - 1) + [END]
+    spelled = [f"token_id:{token}" for token in ids]
+    logprobs = {"tokens": spelled, "token_logprobs": [-1.0] * len(ids)}
+    found = {"text": "", "finish_reason": "stop", "logprobs": logprobs}
+    return found | {"token_ids": ids, "prompt_token_ids": prompt}
+
+
 class Handler(BaseHTTPRequestHandler):
-    """Completions of the lab's tokens, all alike."""
+    """Completions of the lab's tokens."""
 
     protocol_version = "HTTP/1.1"
 
@@ -39,17 +48,12 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         prompt = body["prompt"]
         ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
-        drawn = [WORD] * min(49, body["max_tokens"] - 1) + [END]
-        if body["max_tokens"] > 1:
+        length = body["max_tokens"]
+        if length > 1:
             with AT_ONCE:
                 time.sleep(random.Random(body["seed"]).lognormvariate(-0.7, 0.8))
-        logprobs = {
-            "tokens": [f"token_id:{token}" for token in drawn],
-            "token_logprobs": [-1.0] * len(drawn),
-        }
-        choice = {"text": "", "finish_reason": "stop", "logprobs": logprobs}
-        choice |= {"token_ids": drawn, "prompt_token_ids": ids}
-        self.answer({"choices": [choice] * body.get("n", 1)})
+        choices = [choice(ids, WORD + index, length) for index in range(body.get("n", 1))]
+        self.answer({"choices": choices})
 
     def answer(self, content: Any) -> None:
         """Send JSON."""

@@ -68,6 +68,7 @@ class FakeServer:
         self.key = None
         self.takes_ids = self.honours_n = self.gives_logprobs = self.shows_models = True
         self.takes_extras = True
+        self.one_seed = False  # for all completions of a request
         self.gives_ids = "ids"  # ids, tokens ("token_id:7"), content (llama.cpp's form), none
         self.strips_eos = False
         self.counts_prompt = True
@@ -119,7 +120,7 @@ class FakeServer:
         temperature, top_p = body.get("temperature", 1.0), body.get("top_p", 1.0)
         ids, reason = self.model.draw(
             prompt,
-            seed=body.get("seed", 0) + index,
+            seed=body.get("seed", 0) + (0 if self.one_seed else index),
             max_tokens=body["max_tokens"],
             temperature=temperature,
             top_p=top_p,
@@ -173,6 +174,11 @@ class FakeServer:
         return 1 - (now - self.recent[0])
 
 
+def is_real(body):
+    """Whether a request is one of those for completions, not one that finds out the dialect."""
+    return body["max_tokens"] > 1 and body.get("temperature") != 2.0
+
+
 def error(message):
     return {"error": {"message": message, "type": "BadRequestError", "code": 400}}
 
@@ -222,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.fake
         with fake.lock:
             wait = fake.over_the_limit()
-            fault = fake.faults.popleft() if fake.faults and body["max_tokens"] > 1 else None
+            fault = fake.faults.popleft() if fake.faults and is_real(body) else None
             fake.bodies.append(body)
             fake.times.append(time.monotonic())
         if wait is not None:

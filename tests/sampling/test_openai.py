@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from fake_server import FakeModel, FakeServer, answers, breaks_off, error, fails, hangs
+from fake_server import FakeModel, FakeServer, answers, breaks_off, error, fails, hangs, is_real
 from tiny_models import byte_tokenizer
 
 from thr_probe.errors import DataError, PrerequisiteError, UsageError
@@ -95,7 +95,7 @@ def check(groups, wanted, *, source=IdsSource.SAMPLED, logprobs=True):
 
 def asked(fake):
     """The requests for completions, those that find out the dialect aside."""
-    return [body for body in fake.bodies if body["max_tokens"] > 1]
+    return [body for body in fake.bodies if is_real(body)]
 
 
 # --- what is asked, and what comes back
@@ -158,7 +158,7 @@ def test_the_dialect_is_found_out_once(fake):
     sampler.sample(prompts(), settings_of())
     small = len(fake.bodies) - len(asked(fake))
     sampler.sample(prompts(), settings_of())
-    assert len(fake.bodies) - len(asked(fake)) == small == 2
+    assert len(fake.bodies) - len(asked(fake)) == small == 3
 
 
 def test_no_more_requests_at_once_than_allowed(fake):
@@ -185,6 +185,13 @@ def test_a_large_group_is_asked_for_in_several_requests(fake):
     assert sorted(body["n"] for body in asked(fake)) == [6, 32, 32]
     assert len(group) == 70
     assert len({body["seed"] for body in asked(fake)}) == 3
+
+
+def test_a_server_that_draws_a_request_with_one_seed_is_asked_once_per_rollout(fake):
+    fake.one_seed = True
+    groups = sampler_of(fake).sample(prompts(), settings_of())
+    check(groups, expected(fake, settings_of(), first_of_each=True))
+    assert {body["n"] for body in asked(fake)} == {1}
 
 
 def test_groups_of_one_completion_repeated_are_suspected(fake):

@@ -31,6 +31,9 @@ EXTRAS = {
 PROBE_PROMPTS = 8
 """Prompts on which the kind of log-probabilities is looked for, at most."""
 
+SOME_TOKENS = 16
+"""Of two draws that are compared."""
+
 TOP = 5
 """Likeliest tokens to compare; OpenAI's limit."""
 
@@ -84,7 +87,10 @@ class Introduction:
             DataError: the served model has another tokenizer than the policy.
         """
         known = chosen_model(self.server, served_model, self.policy_name)
-        dialect = self._with_tokenizer(self._with_form(known, prompts[0]), prompts)
+        dialect = self._with_form(known, prompts[0])
+        if dialect.several and self._repeats_itself(dialect, prompts[0]):
+            dialect = replace(dialect, several=False)
+        dialect = self._with_tokenizer(dialect, prompts)
         return self._with_logprobs(dialect, prompts)
 
     def _with_form(self, known: Dialect, prompt: Prompt) -> Dialect:
@@ -110,6 +116,19 @@ class Introduction:
             )
             return self._with_top(understood, prompt, choices[0])
         raise refused or DataError(f"{self.server.address} answers without completions")
+
+    def _repeats_itself(self, dialect: Dialect, prompt: Prompt) -> bool:
+        """Whether the completions of one request are all drawn with its seed, so are the same.
+
+        SGLang with --enable-deterministic-inference does so.
+        """
+        if self.settings.temperature == 0:
+            return False
+        body = self.body(dialect, prompt, n=2, seed=0, max_tokens=SOME_TOKENS)
+        # so hot that no two draws agree by chance
+        choices = choices_of(self.server.complete(body | {"temperature": 2.0, "top_p": 1.0}))
+        drawn = {str(ids_of(choice) or choice.get("text")) for choice in choices}
+        return len(drawn) == 1
 
     def _forms(self, known: Dialect) -> Iterator[Dialect]:
         several = (True, False) if self.settings.group_size > 1 else (False,)

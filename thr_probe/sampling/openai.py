@@ -270,8 +270,7 @@ def _alike(groups: Sequence[Sequence[Completion]], settings: SamplingSettings) -
         return []
     return [
         f"in all {len(groups)} groups the completions are alike: the policy is very sure, or the "
-        "server uses a request's seed for each of its completions (SGLang with "
-        "--enable-deterministic-inference does)"
+        "server does not draw"
     ]
 
 
