@@ -258,8 +258,20 @@ def test_completions_that_cannot_be_compared_are_left_out_and_counted(tmp_path, 
     assert analysis.facts["excluded_completions_no_sampler_logprobs"] == 1
     assert "2 completions whose token ids are not those that were drawn" in analysis.caption
     assert "steps" not in analysis.curves
-    assert analysis.curves["worst"]["step"].isna().all()
-    assert analysis.curves["worst"]["token"].isna().all()
+    worst = analysis.curves["worst"]
+    assert "step" not in worst.columns
+    assert worst["token"].isna().all()  # the run has ids, and no table of their texts
+
+
+def test_a_run_without_ids_lists_places_alone(tmp_path, make_run):
+    groups = random_groups(3)
+    for group in groups:
+        group["completions"] = [{**each, "token_ids": None} for each in group["completions"]]
+    path = make_run(tmp_path / "run", groups)
+    damaged(path, lambda columns: {"ids_source": ["sampled"] * len(columns["ids_source"])})
+    worst = sampler_mismatch(read_run(path)).curves["worst"]
+    assert {"step", "token", "token_id"}.isdisjoint(worst.columns)
+    assert len(worst) == 20
 
 
 def test_a_run_without_the_column_or_without_scores_says_so(tmp_path, make_run):

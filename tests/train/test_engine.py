@@ -209,8 +209,9 @@ def test_keeping_every_token_with_p_0_is_grpo_bit_for_bit(tmp_path):
         {"p": -0.1, "keep_entropy": 0.2},
         {"method": "grpo", "cov": "kl-cov", "cov_share": 0.02},
         {"objective": "gspo-token", "p": 0.1},
+        {"importance_correction": "tis"},
     ],
-    ids=["thr", "kl-cov", "gspo-token"],
+    ids=["thr", "kl-cov", "gspo-token", "tis"],
 )
 def test_two_processes_take_the_same_steps_as_one(flags, tmp_path):
     # an odd number of groups per mini-batch: one process has fewer rows than the other

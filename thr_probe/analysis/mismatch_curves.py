@@ -142,8 +142,6 @@ def _worst(data: MismatchData, run: Run) -> pd.DataFrame:
     if tokens is not None:
         texts = dict(zip(tokens["token_id"].tolist(), tokens["text"].tolist(), strict=True))
     rows.insert(4, "token", [texts.get(token) for token in rows["token_id"].tolist()])
-    # what is not known is left empty
-    return rows.assign(
-        step=rows["step"].astype("Int64").mask(rows["step"] < 0),
-        token_id=rows["token_id"].astype("Int64").mask(rows["token_id"] < 0),
-    )
+    # outside training there are no steps, in a run without ids no tokens
+    unknown = [name for name in ("step", "token_id") if (rows[name] < 0).all()]
+    return rows.drop(columns=[*unknown, *(["token"] if "token_id" in unknown else [])])
