@@ -22,11 +22,26 @@ from thr_probe.errors import IncompleteError, UsageError
 if TYPE_CHECKING:
     from thr_probe.importing import ImportReport
 
-FORMATS_HELP = """verl: validation or rollout dumps (.jsonl) · trl: completions of log_completions
-(.parquet) · lighteval: details (.parquet) · lm-eval: samples_*.jsonl · inspect: logs (.eval, .json)
-· slime: rollout dumps (.pt, with --trust) · nemo-rl: train and validation data (.jsonl) ·
-prime-rl: rollouts (.jsonl) · verifiers: results.jsonl · generic: any .parquet, .jsonl(.gz) or .csv
-with --map"""
+FORMATS_HELP = """verl: STEP.jsonl of rollout_data_dir or validation_data_dir
+
+trl: completions_STEP.parquet of log_completions
+
+lighteval: details_TASK_DATE.parquet of --save-details
+
+lm-eval: samples_TASK_DATE.jsonl of --log_samples
+
+inspect: logs, .eval or .json
+
+slime: .pt of --save-debug-rollout-data, with --trust
+
+nemo-rl: train_data_stepSTEP.jsonl, val_data_stepSTEP.jsonl
+
+prime-rl: rollouts/step_N, token_exports/step_N
+
+verifiers: results.jsonl or traces.jsonl of vf-eval
+
+generic: any .parquet, .jsonl, .jsonl.gz or .csv, with --map
+"""
 
 
 class ImportMonitor(ShellMonitor):
@@ -54,7 +69,7 @@ def import_command(
         typer.Option(
             "--from",
             metavar="FORMAT",
-            help=" ".join(FORMATS_HELP.split()),
+            help=FORMATS_HELP,
             show_default="recognised from the files",
         ),
     ] = None,
