@@ -23,10 +23,10 @@ from collect_verifier import Rates, real_rows, verification
 from ratios import keep
 from tables import print_table, told
 
-from thr_probe.collect import policy_of
 from thr_probe.config import CollectConfig
 from thr_probe.policy import Policy
 from thr_probe.processes import World
+from thr_probe.score import policy_of
 
 BARE, PLAIN, SCORED = "sampler alone", "collect --no-score", "collect"
 Turn = Mapping[str, Taken]

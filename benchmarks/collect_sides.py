@@ -15,6 +15,7 @@ from clocks import Seconds, now
 import thr_probe.collect
 from thr_probe.collect import collect
 from thr_probe.config import CollectConfig
+from thr_probe.engine import Engine
 from thr_probe.policy import Policy
 from thr_probe.problems import MathVerifier, load_problems
 from thr_probe.prompts import TokenizedProblem, longest_completion, tokenized
@@ -89,10 +90,12 @@ def sampled(policy: Policy, config: CollectConfig) -> Taken:
 
 def collected(policy: Policy, config: CollectConfig, *, score: bool) -> Taken:
     """Collect, from the problems to the finished trace."""
+    sampler = TransformersSampler(policy=policy, batch_tokens=config.batch_tokens)
+    engine = Engine(policy=policy, sampler=sampler)
     with tempfile.TemporaryDirectory() as folder, _clocks() as parts:
         path = Path(folder) / "run"
         begin = now()
-        collect(replace(config, score=score), path, load=lambda: policy)
+        collect(replace(config, score=score), path, load=lambda: engine)
         whole = now() - begin
         tables = list(read_run(path).iter_completions(["token_ids"]))
     drawn = [ids for table in tables for ids in table["token_ids"].to_pylist()]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from thr_probe.config import CollectConfig, ScoringConfig, config_dict
-from thr_probe.engine import Engine, load_engine
+from thr_probe.engine import Engine, engine_on_demand
 from thr_probe.errors import UsageError
 from thr_probe.groups import SampledGroup, sample_groups, write_token_table
 from thr_probe.policy import AnyPolicy, Policy
@@ -98,7 +99,8 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         overwrite: replace a run that stands there.
         argv: the command line, for the manifest.
         monitor: told of every finished shard, and asked between shards whether to stop.
-        load: gives policy and engine of the options, if they are needed; unset: `load_engine`.
+        load: gives policy and engine of the options, if they are needed; unset: `load_engine`,
+            and they are closed at the end.
 
     Returns:
         Whether the run is complete.
@@ -117,25 +119,26 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         if is_whole(run_path, config):
             read_run(run_path)
             return True
-    engine = load() if load is not None else load_engine(config, world, scores=config.score)
-    policy = engine.policy
-    problem_set = load_problems(
-        config.dataset,
-        template=config.template,
-        question_column=config.question_column,
-        answer_column=config.answer_column,
-        max_prompts=config.max_prompts,
-        tokenizer=policy.tokenizer,
-        default_template=default_template(config.model),
-    )
-    tasks, num_long = tokenized(
-        problem_set,
-        policy,
-        max_prompt_tokens=config.max_prompt_tokens,
-        max_new_tokens=config.max_new_tokens,
-    )
-    job = _job(run_path, config, engine, tasks)
-    with job.verifier:
+    with ExitStack() as stack:
+        own = engine_on_demand(config, world, scores=config.score, given=load)
+        engine = stack.enter_context(own)()
+        problem_set = load_problems(
+            config.dataset,
+            template=config.template,
+            question_column=config.question_column,
+            answer_column=config.answer_column,
+            max_prompts=config.max_prompts,
+            tokenizer=engine.policy.tokenizer,
+            default_template=default_template(config.model),
+        )
+        tasks, num_long = tokenized(
+            problem_set,
+            engine.policy,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_new_tokens=config.max_new_tokens,
+        )
+        job = _job(run_path, config, engine, tasks)
+        stack.enter_context(job.verifier)
         manifest = _manifest(job, problem_set, tasks, num_long, argv)
         if resuming:
             check_same_inputs(run_path, manifest)

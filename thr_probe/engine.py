@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from thr_probe.config import RolloutConfig, config_dict
@@ -9,7 +11,7 @@ from thr_probe.engine_options import TRANSFORMERS
 from thr_probe.policy import AnyPolicy, UnloadedPolicy, load_unloaded
 from thr_probe.processes import World
 from thr_probe.prompts import longest_sequence
-from thr_probe.sampling import Sampler
+from thr_probe.sampling import Sampler, close
 from thr_probe.sampling.engines import load_sampler
 from thr_probe.score import policy_of
 
@@ -50,6 +52,39 @@ def load_engine(config: RolloutConfig, world: World, *, scores: bool) -> Engine:
         gpu_share=SHARE_BESIDE_SCORING if scores else SHARE_ALONE,
     )
     return Engine(policy=policy, sampler=sampler)
+
+
+@contextmanager
+def engine_on_demand(
+    config: RolloutConfig,
+    world: World,
+    *,
+    scores: bool,
+    given: Callable[[], Engine] | None = None,
+) -> Iterator[Callable[[], Engine]]:
+    """What the options name, loaded when it is first asked for and closed at the end.
+
+    Args:
+        config: the resolved options.
+        world: the processes.
+        scores: whether THR is computed with the policy.
+        given: what the caller has, and closes, in its place.
+    """
+    if given is not None:
+        yield given
+        return
+    loaded: list[Engine] = []
+
+    def load() -> Engine:
+        if not loaded:
+            loaded.append(load_engine(config, world, scores=scores))
+        return loaded[0]
+
+    try:
+        yield load
+    finally:
+        for engine in loaded:
+            close(engine.sampler)
 
 
 def needs_weights(config: RolloutConfig, *, scores: bool) -> bool:

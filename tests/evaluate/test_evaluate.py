@@ -16,13 +16,13 @@ import pytest
 from lab_runs import StopAfter, content, rows
 from typer.testing import CliRunner
 
+from thr_probe import engine
 from thr_probe.cli import app
 from thr_probe.cli.progress import ShellMonitor
 from thr_probe.collect import collect
 from thr_probe.config import CollectConfig
 from thr_probe.core.pass_at_k import pass_at_k
 from thr_probe.errors import UsageError
-from thr_probe.evaluate import run as running
 from thr_probe.evaluate.run import evaluate
 from thr_probe.evaluate.settings import EvalConfig
 from thr_probe.traces import read_run, validate_run
@@ -124,7 +124,7 @@ def test_what_is_complete_needs_no_policy_again(evaluated, monkeypatch):
     def loaded(config, world, scores):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(running, "load_engine", loaded)
+    monkeypatch.setattr(engine, "load_engine", loaded)
     assert evaluate("lab", CONFIG, path, resume=True, argv=["thr-probe"]).rows == result.rows
 
 
@@ -142,9 +142,9 @@ def test_checkpoints_are_evaluated_and_the_best_is_told_beside_the_final_one(
     training_run, tmp_path, monkeypatch
 ):
     loads = []
-    load = running.load_engine
+    load = engine.load_engine
     monkeypatch.setattr(
-        running,
+        engine,
         "load_engine",
         lambda config, world, scores: (
             loads.append(config.model) or load(config, world, scores=scores)

@@ -47,14 +47,20 @@ class FakeLLM:
     def __init__(self, **given: Any) -> None:
         self.given = given
         self.calls: list[str] = []
+        self.is_tried = False
         self.parameters: list[Any] = []
         self.weights: dict[str, torch.Tensor] = {}
-        self.llm_engine = SimpleNamespace(
-            engine_core=SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
-        )
+        executor = SimpleNamespace(shutdown=lambda: self.calls.append("shutdown"))
+        core = SimpleNamespace(model_executor=executor)
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(engine_core=core))
 
     def generate(self, prompts: Sequence[Any], parameters: Sequence[Any], *, use_tqdm: bool):
         assert use_tqdm is False
+        if len(prompts) == 1 and prompts[0]["prompt_token_ids"] == [EOS]:
+            assert parameters[0].max_tokens == 1
+            self.is_tried = True
+            return []
+        assert self.is_tried
         self.calls.append("generate")
         self.parameters = list(parameters)
         answers = ([5, 6, EOS], "stop"), ([5, 7, 8], "length"), ([9], "abort")

@@ -74,14 +74,16 @@ def test_completions_end_with_the_end_of_sequence_or_at_the_limit(engine):
 
 def test_the_same_seed_gives_the_same_completions_whatever_else_is_asked(engine):
     prompts = lab_prompts(engine.policy)
-    first = engine.sampler.sample(prompts, settings())
-    assert engine.sampler.sample(prompts, settings()) == first
-    ids = [[completion.token_ids for completion in group] for group in first]
-    (alone,) = engine.sampler.sample(prompts[2:3], settings())
-    assert [completion.token_ids for completion in alone] == ids[2]
-    other = engine.sampler.sample(prompts, settings(seed=4))
-    assert [[completion.token_ids for completion in group] for group in other] != ids
-    assert len({completion.token_ids for completion in first[0]}) > 1
+
+    def drawn(asked, **given) -> list[list[tuple[int, ...]]]:
+        groups = engine.sampler.sample(asked, settings(**given))
+        return [[completion.token_ids for completion in group] for group in groups]
+
+    ids = drawn(prompts)
+    assert drawn(prompts) == ids
+    assert drawn(prompts[2:3]) == ids[2:3]
+    assert drawn(prompts, seed=4) != ids
+    assert len(set(ids[0])) > 1
 
 
 def test_greedy_completions_are_those_of_the_transformers_sampler(engine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ import pandas as pd
 from thr_probe.analysis.result import plain_facts
 from thr_probe.collect import collect
 from thr_probe.config import config_dict
-from thr_probe.engine import Engine, load_engine
+from thr_probe.engine import engine_on_demand
 from thr_probe.errors import UsageError
 from thr_probe.evaluate.plan import Plan, Task, plan_evaluation
 from thr_probe.evaluate.settings import BEST, EvalConfig
@@ -89,26 +88,24 @@ def evaluate(  # noqa: PLR0913  the options of a command, each with a default
     if world.is_first and not resume and not overwrite:
         _check_room(plan, out)
     pending = list(plan.tasks)
-    for _, tasks in groupby(plan.tasks, key=lambda task: task.checkpoint):
-        load: Callable[[], Engine] | None = None
-        for task in tasks:
-            # one policy is in memory at a time, and none where all its runs are complete
-            load = load or functools.cache(
-                functools.partial(load_engine, task.config, world, scores=False)
-            )
-            with watch(task) as monitor:
-                complete = collect(
-                    task.config,
-                    task.run_path,
-                    resume=resume,
-                    overwrite=overwrite,
-                    argv=argv,
-                    monitor=monitor,
-                    load=load,
-                )
-                pending.remove(task)
-                if not complete or (pending and monitor.should_stop()):
-                    return None
+    for _, grouped in groupby(plan.tasks, key=lambda task: task.checkpoint):
+        tasks = list(grouped)
+        # one policy is in memory at a time, and none where all its runs are complete
+        with engine_on_demand(tasks[0].config, world, scores=False) as load:
+            for task in tasks:
+                with watch(task) as monitor:
+                    complete = collect(
+                        task.config,
+                        task.run_path,
+                        resume=resume,
+                        overwrite=overwrite,
+                        argv=argv,
+                        monitor=monitor,
+                        load=load,
+                    )
+                    pending.remove(task)
+                    if not complete or (pending and monitor.should_stop()):
+                        return None
     result = _result(plan, config)
     if world.is_first:
         _write(out, model, config, plan, result, argv)

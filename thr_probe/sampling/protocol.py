@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -147,3 +148,12 @@ def close(sampler: Sampler) -> None:
     """Give back what a sampler holds."""
     if isinstance(sampler, Colocated):
         sampler.close()
+
+
+@contextmanager
+def closing(sampler: Sampler) -> Iterator[None]:
+    """Give back what a sampler holds when the work with it ends, however it ends."""
+    try:
+        yield
+    finally:
+        close(sampler)

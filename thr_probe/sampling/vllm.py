@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ class VllmSampler:
             self._push()
         found = self.llm.generate(
             [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
-            [self._parameters(prompt, settings) for prompt in prompts],
+            [self.parameters(prompt, settings) for prompt in prompts],
             use_tqdm=False,
         )
         eos = frozenset(self.policy.eos_ids)
@@ -119,8 +120,12 @@ class VllmSampler:
 
     def close(self) -> None:
         """Give all memory back; nothing is sampled any more."""
-        self.llm.llm_engine.engine_core.shutdown()
+        client = self.llm.llm_engine.engine_core
+        core = getattr(client, "engine_core", None)
+        # a whole shutdown would end the group of processes too, which training and torchrun need
+        (client if core is None else core.model_executor).shutdown()
         self.llm = None
+        gc.unfreeze()  # what vLLM hid from the collector
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -152,7 +157,8 @@ class VllmSampler:
         self.llm.reset_prefix_cache()
         self.is_stale = False
 
-    def _parameters(self, prompt: Prompt, settings: SamplingSettings) -> Any:
+    def parameters(self, prompt: Prompt, settings: SamplingSettings) -> Any:
+        """`vllm.SamplingParams` of a prompt's group."""
         greedy = settings.temperature == 0
         return vllm_module().SamplingParams(
             n=1 if greedy else settings.group_size,
@@ -197,7 +203,7 @@ def load_vllm(
 
     Args:
         policy: what is sampled.
-        options: model, revision, adapter, tensor_parallel, gpu_memory, max_num_seqs, seed.
+        options: model, adapter, tensor_parallel, gpu_memory, max_num_seqs.
         max_length: tokens of the longest prompt with its completion.
         gpu_share: share of the GPU's memory where `gpu_memory` is None.
 
@@ -230,7 +236,7 @@ def load_vllm(
     with _explained(policy.name):
         llm = vllm.LLM(
             model=model_source(options["model"]),
-            revision=options["revision"],
+            revision=policy.revision,
             skip_tokenizer_init=True,
             generation_config="vllm",
             dtype=str(policy.dtype).removeprefix("torch."),
@@ -242,6 +248,7 @@ def load_vllm(
             use_tqdm_on_load=False,
             **given,
         )
+        _try_out(llm, policy.eos_ids[0])
     return VllmSampler(
         llm=llm,
         policy=policy,
@@ -249,6 +256,17 @@ def load_vllm(
         sleeps=not on_cpu,
         is_stale=options["adapter"] is not None,
     )
+
+
+def _try_out(llm: Any, token_id: int) -> None:
+    """Sample one token: some models start and then fail in their first pass."""
+    asked = vllm_module().SamplingParams(max_tokens=1, detokenize=False)
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # vLLM writes out all its settings with an error
+    try:
+        llm.generate([{"prompt_token_ids": [token_id]}], [asked], use_tqdm=False)
+    finally:
+        logging.disable(before)
 
 
 def _on_a_cpu(max_length: int) -> dict[str, Any]:

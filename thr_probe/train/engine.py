@@ -23,7 +23,7 @@ from thr_probe.processes import World
 from thr_probe.progress import SILENT_TRAINING, TrainMonitor
 from thr_probe.prompts import problem_row
 from thr_probe.resume import SCORE_ID, check_same_inputs, check_same_options, has_manifest
-from thr_probe.sampling import renew, rest
+from thr_probe.sampling import closing, renew, rest
 from thr_probe.traces import (
     RunStatus,
     create_run,
@@ -91,7 +91,7 @@ def train(
     for sentence in warnings_of(config) if world.is_first else ():
         warnings.warn(sentence, stacklevel=2)
     job = prepare(config, run_path, world, argv=argv)
-    with job.rollouts.verifier, world.told():
+    with job.rollouts.verifier, closing(job.rollouts.sampler), world.told():
         return _run(job, monitor, resuming=resuming, overwrite=overwrite)
 
 
