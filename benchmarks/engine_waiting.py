@@ -20,11 +20,12 @@ from thr_probe.lab import policy_directory
 TOKENIZER = Tokenizer.from_file(str(policy_directory() / "tokenizer.json"))
 AT_ONCE = threading.Semaphore(32)
 WORD, END = 300, 1
+ANSWER = TOKENIZER.encode(r"\boxed{56}").ids
 
 
 def choice(prompt: list[int], word: int, length: int) -> dict[str, Any]:
-    """A completion: one word again and again, then the end."""
-    ids = [word] * min(49, length - 1) + [END]
+    """A completion: one word again and again, an answer, the end."""
+    ids = [word] * min(40, length - 1) + (ANSWER if length > 50 else []) + [END]
     spelled = [f"token_id:{token}" for token in ids]
     logprobs = {"tokens": spelled, "token_logprobs": [-1.0] * len(ids)}
     found = {"text": "", "finish_reason": "stop", "logprobs": logprobs}
