@@ -52,7 +52,7 @@ pytest: install
 VLLM_VENV := .venv-vllm
 test-vllm: $(VLLM_VENV)/installed
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
-	  $(VLLM_VENV)/bin/python -m pytest --quiet --durations 5 tests/vllm
+	  $(VLLM_VENV)/bin/python -m pytest --quiet --durations 5 tests/vllm_engine
 
 $(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt
 	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)

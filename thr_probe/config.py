@@ -25,8 +25,10 @@ GENERAL, POLICY, PROBLEMS = "Options", "Policy", "Problems"
 SAMPLING, ENGINE, VERIFIER = "Sampling", "Engine", "Verifier"
 METHOD, THR, OBJECTIVE = "Method", "THR", "Objective"
 OPTIMISER, OUTPUT = "Optimiser", "Output"
-PANELS = (GENERAL, POLICY, PROBLEMS, SAMPLING, ENGINE, VERIFIER, METHOD, THR, OBJECTIVE)
-PANELS += (OPTIMISER, OUTPUT)
+PANELS = (
+    *(GENERAL, POLICY, PROBLEMS, SAMPLING, ENGINE, VERIFIER),
+    *(METHOD, THR, OBJECTIVE, OPTIMISER, OUTPUT),
+)
 """Headings of the options in the help, in their order."""
 
 

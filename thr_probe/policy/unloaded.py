@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -95,7 +96,7 @@ def load_unloaded(
     config = read_config(source, model, revision)
     tokenizer = read_tokenizer(source, model, revision)
     try:
-        generation = GenerationConfig.from_pretrained(source, revision=revision)
+        generation = GenerationConfig.from_pretrained(source, revision=revision or "main")
     except OSError:  # few models come without one
         generation = GenerationConfig.from_model_config(config)
     return UnloadedPolicy(
@@ -134,7 +135,7 @@ def _names(file: Path) -> list[str]:
         return list(opened.keys())
 
 
-def _file_ends(weight: object, shape: tuple[int, ...]) -> Tensor:
+def _file_ends(weight: Any, shape: tuple[int, ...]) -> Tensor:
     """First and last numbers of a weight, read without the rest of it."""
     read = weight.__getitem__
     width = max(1, torch.Size(shape[1:]).numel())
