@@ -151,7 +151,8 @@ def audit_run(
     """
     options = options or AuditOptions()
     name = run.manifest.verifier if ":" in run.manifest.verifier else "math"
-    above = run.config.get("correct_above")
+    # of an imported run it may be the threshold of the source's rewards: math has none
+    above = run.config.get("correct_above") if ":" in name else None
     tally = _Tally()
     monitor.begin(run.groups().num_rows)
     with (

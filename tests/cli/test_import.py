@@ -266,3 +266,17 @@ def test_real_rollouts_become_groups_with_the_labels_of_their_file(
     found = json.loads(result.stdout)
     assert (found["groups"], found["completions"], found["counts"]["correct"]) == (50, 4000, 3060)
     assert found["group_size"]["min"] == found["group_size"]["max"] == 80
+
+
+def test_a_run_of_shaped_rewards_is_verified_too(tmp_path: Path) -> None:
+    shaped = [
+        {"question": "q", "answer": "7", "completion": f"\\boxed{{{n}}}", "reward": n / 10}
+        for n in (6, 7, 8)
+    ]
+    path = written(tmp_path / "rows.jsonl", shaped)
+    out = tmp_path / "run"
+    words = ["import", path, "--from", "generic", "-o", out, "--correct-above", "0.65"]
+    assert run(*words).exit_code == 0
+    result = run("verify", out, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)[0]["value"] == pytest.approx(2 / 3)
