@@ -21,6 +21,7 @@ from thr_probe.cli.shell import (
     quoted,
     resume_command,
     stderr,
+    told_warnings,
 )
 from thr_probe.config import (
     CollectConfig,
@@ -67,7 +68,7 @@ def collect_command(
         return
     from thr_probe.collect import collect
 
-    with shell_monitor() as monitor, _told_how_to_resume(out):
+    with shell_monitor() as monitor, told_warnings(), _told_how_to_resume(out):
         complete = collect(
             options, out, resume=resume, overwrite=overwrite, argv=command_line(), monitor=monitor
         )
@@ -127,7 +128,7 @@ def score_command(
         return
     from thr_probe.score import score_run
 
-    with shell_monitor() as monitor:
+    with shell_monitor() as monitor, told_warnings():
         score_id = score_run(run, options, resume=resume, monitor=monitor)
     if score_id is None:
         _stop_early()

@@ -20,6 +20,7 @@ from thr_probe.cli.shell import (
     limit_threads,
     resume_command,
     stderr,
+    told_warnings,
 )
 from thr_probe.config import resolve_config
 from thr_probe.errors import IncompleteError
@@ -65,15 +66,16 @@ def eval_command(
         return
     from thr_probe.evaluate.run import evaluate
 
-    result = evaluate(
-        model,
-        options,
-        out,
-        resume=resume,
-        overwrite=overwrite,
-        argv=command_line(),
-        watch=_watched,
-    )
+    with told_warnings():
+        result = evaluate(
+            model,
+            options,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            argv=command_line(),
+            watch=_watched,
+        )
     if result is None:
         stderr().print(f"stopped; continue with: {resume_command()}")
         raise typer.Exit(INTERRUPTED)

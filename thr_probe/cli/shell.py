@@ -6,6 +6,9 @@ import errno
 import os
 import shlex
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -43,6 +46,23 @@ class ThrGroup(TyperGroup):
 def stderr() -> Console:
     """Where progress, warnings and hints go."""
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Warnings as sentences on stderr, each once."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        text = str(message)
+        if issubclass(category, UserWarning) and text not in told:
+            told.add(text)
+            stderr().print(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def print_error(error: ThrProbeError) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +22,7 @@ from thr_probe.cli.shell import (
     quoted,
     resume_command,
     stderr,
+    told_warnings,
 )
 from thr_probe.cli.training import train_view
 from thr_probe.config import Given, from_saved
@@ -62,7 +60,7 @@ def train_command(
         return
     from thr_probe.train.engine import train
 
-    with train_view() as view, _told_warnings():
+    with train_view() as view, told_warnings():
         complete = train(
             options,
             out,
@@ -88,23 +86,6 @@ def _options(
 
         saved = from_saved(TrainConfig, read_config(out), out / "config.toml")
     return resolve_train(flags, environment=os.environ, config_file=config, saved=saved)
-
-
-@contextmanager
-def _told_warnings() -> Iterator[None]:
-    """Warnings as sentences on stderr, each once."""
-    told: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        text = str(message)
-        if issubclass(category, UserWarning) and text not in told:
-            told.add(text)
-            stderr().print(f"warning: {text}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = show
-        yield
 
 
 def _print_run(out: Path, style: Format) -> None:
