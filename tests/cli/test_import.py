@@ -58,6 +58,7 @@ def test_import_prints_what_it_found_and_the_next_command(table: Path, tmp_path:
     assert (found["completions"], found["groups"], found["rows_refused"]) == (24, 6, 0)
     assert found["group_size"] == {"min": 4, "median": 4, "max": 4, "common": 4}
     assert f"next: thr-probe analyze passk {out}" in result.stderr
+    assert "columns: question=q, answer=gold, completion=said, correct=ok" in result.stderr
     assert validate_run(out) == []
     assert read_run(out).manifest.argv[0] == "thr-probe"
 

@@ -109,8 +109,9 @@ def import_command(
         str | None,
         typer.Option(
             "--tokenizer",
-            help="The policy's: lab, a directory or a hub id. Gives ids to completions without; "
-            "checks those that are there.",
+            help="The policy's: lab, a directory or a hub id. Gives ids to completions without, an "
+            "end-of-sequence id behind those that stopped by themselves; checks those that are "
+            "there.",
         ),
     ] = None,
     revision: Annotated[
@@ -190,6 +191,8 @@ def import_command(
     stderr().print(
         f"reading {len(found.files)} file{many}, {size / 1e6:,.1f} MB, as {found.importer.name}"
     )
+    if found.importer.name == "generic":
+        _tell_columns(found.files[0], mapped)
     words: Any = None
     if tokenizer is not None:
         from thr_probe.policy import load_tokenizer
@@ -231,6 +234,14 @@ def _mapping(texts: list[str]) -> dict[str, str]:
             raise UsageError(f"--map names the field {name} twice")
         mapped[name] = column
     return mapped
+
+
+def _tell_columns(path: Path, mapped: dict[str, str]) -> None:
+    """Which column was taken for what: by their names they may be something else."""
+    from thr_probe.traces.importers.generic import columns_used
+
+    used = ", ".join(f"{name}={column}" for name, column in columns_used(path, mapped).items())
+    stderr().print(f"columns: {used or 'none'}")
 
 
 def _print(report: ImportReport, style: Format) -> None:

@@ -68,10 +68,10 @@ FIELDS: Mapping[str, Field] = {
         "the completion, or a list of them",
         (
             *("completion", "completions", "response", "responses", "output", "outputs"),
-            *("generation", "generations", "text"),
+            *("generation", "generations"),
         ),
     ),
-    "correct": Field("truth", "whether it is right", ("correct", "is_correct", "acc", "label")),
+    "correct": Field("truth", "whether it is right", ("correct", "is_correct", "acc")),
     "reward": Field("number", "its reward", ("reward", "rewards", "score", "scores")),
     "step": Field("whole", "step of training", ("step", "global_step")),
     "rollout": Field(
@@ -130,6 +130,17 @@ def read(files: Sequence[Path], options: ImportOptions) -> Rows:
                 yield from _completions(record, chosen)
             except _BadCellError as error:
                 yield Refused(where=record.where, reason=str(error))
+
+
+def columns_used(path: Path, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Field -> column of a file, as `read` takes them; empty where it has none that can be read.
+
+    Raises:
+        UsageError, DataError: as `read`.
+    """
+    _check_fields(wanted)
+    columns = _columns(path)
+    return choose_columns(path, columns, wanted) if columns else {}
 
 
 def choose_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str]:
