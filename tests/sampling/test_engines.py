@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import types
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def lab_policy() -> Policy:
 
 ONE = World(rank=0, size=1, local_rank=0)
 EOS = 1
+FIND_SPEC = importlib.util.find_spec
 
 
 class FakeLLM:
@@ -110,6 +112,15 @@ class FakeVllm:
     made: list[FakeLLM] = field(default_factory=list)
 
 
+def find_vllm(monkeypatch: pytest.MonkeyPatch, spec: Any) -> None:
+    """Have Python find this where it looks for vLLM."""
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: spec if name == "vllm" else FIND_SPEC(name, *rest),
+    )
+
+
 @pytest.fixture
 def fake(monkeypatch) -> FakeVllm:
     """vLLM as far as the sampler knows it."""
@@ -126,7 +137,7 @@ def fake(monkeypatch) -> FakeVllm:
     platforms.current_platform = state.platform
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
-    monkeypatch.setattr(engine_module.importlib.util, "find_spec", lambda name: name)
+    find_vllm(monkeypatch, SimpleNamespace(origin="vllm/__init__.py"))
     for name in (*engine_module.QUIET_START, *engine_module.ON_A_CPU):
         monkeypatch.setenv(name, "as the user set it")
     return state
@@ -278,11 +289,12 @@ def test_a_vllm_for_another_device_is_refused(fake):
 
 
 def test_a_missing_or_broken_vllm_is_told_apart(fake, monkeypatch):
-    monkeypatch.setattr(engine_module.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(PrerequisiteError, match="which is not installed") as caught:
-        sampler_of(fake)
-    assert 'pip install "thr_probe[vllm]"' in str(caught.value.hint)
-    monkeypatch.setattr(engine_module.importlib.util, "find_spec", lambda name: name)
+    for spec in (None, SimpleNamespace(origin=None)):
+        find_vllm(monkeypatch, spec)
+        with pytest.raises(PrerequisiteError, match="which is not installed") as caught:
+            sampler_of(fake)
+        assert 'pip install "thr_probe[vllm]"' in str(caught.value.hint)
+    find_vllm(monkeypatch, SimpleNamespace(origin="vllm/__init__.py"))
 
     def broken(name: str) -> Any:
         raise RuntimeError("operator torchvision::nms does not exist\nmore")

@@ -17,7 +17,8 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     own = [item for item in items if Path(item.path).parent == Path(__file__).parent]
-    missing = importlib.util.find_spec("vllm") is None
+    spec = importlib.util.find_spec("vllm")
+    missing = spec is None or spec.origin is None
     for item in own:
         item.add_marker(pytest.mark.vllm)
         # vLLM and what it imports warn of their own affairs

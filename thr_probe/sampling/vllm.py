@@ -289,7 +289,9 @@ def vllm_module(*, on_cpu: bool = False) -> Any:
     Raises:
         PrerequisiteError: it is missing, or cannot be imported.
     """
-    if importlib.util.find_spec("vllm") is None:
+    spec = importlib.util.find_spec("vllm")
+    # without an origin it is a folder that happens to be called so, its sources for instance
+    if spec is None or spec.origin is None:
         raise PrerequisiteError("--engine vllm needs vLLM, which is not installed", INSTALL_HINT)
     for name, value in (QUIET_START | (ON_A_CPU if on_cpu else {})).items():
         os.environ.setdefault(name, value)
