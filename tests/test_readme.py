@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,4 +47,5 @@ def test_functions_named_in_the_table_exist():
     assert len(names) > 8
     for name in names:
         module, _, attribute = f"thr_probe.{name}".rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), name
+        known = importlib.import_module(module)
+        assert hasattr(known, attribute) or find_spec(f"thr_probe.{name}"), name
