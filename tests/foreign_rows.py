@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thr_probe.errors import DataError
 from thr_probe.importing import ImportReport, ImportSettings, import_rollouts
 from thr_probe.importing.formats import Source
 from thr_probe.traces import read_run
@@ -66,10 +67,20 @@ class Letters:
     size: int = 128
     eos_id: int = 0
     special_ids: frozenset[int] = frozenset({0, 1, 2})
+    has_template: bool = False
 
     def encode_prompt(self, text: str) -> list[int]:
         """A beginning, then the characters."""
         return [1, *map(ord, text)]
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str | None:
+        """[role] text, then where the policy begins, if it has a template; it knows no tools."""
+        if not self.has_template:
+            return None
+        if any(message["role"] == "tool" for message in messages):
+            raise DataError("no tools")
+        said = "".join(f"[{message['role']}] {message['content']}" for message in messages)
+        return f"<x>{said}[policy]"
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The characters; the end where it is spelled."""

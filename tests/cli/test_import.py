@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from typer.testing import CliRunner
 
 from thr_probe.cli import app
 from thr_probe.importing.formats import FORMATS
+from thr_probe.lab import policy_directory
 from thr_probe.traces import read_run, validate_run
 
+FIXTURES = Path(__file__).parents[1] / "traces" / "importers" / "fixtures"
 MAP = "question=q,answer=gold,completion=said,correct=ok"
 
 
@@ -281,3 +284,43 @@ def test_a_run_of_shaped_rewards_is_verified_too(tmp_path: Path) -> None:
     result = run("verify", out, "--format", "json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)[0]["value"] == pytest.approx(2 / 3)
+
+
+def test_chat_prompts_go_through_the_tokenizers_template(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(policy_directory() / name, tmp_path)
+    template = "{% for one in messages %}<|{{ one.role }}|>{{ one.content }}{% endfor %}<|said|>"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    out = tmp_path / "run"
+    words = ["import", FIXTURES / "trl" / "chat", "--reward-column", "verified", "-o", out]
+    found = {}
+    for options in ([], ["--no-chat-template"]):
+        extra = ["--tokenizer", tmp_path, "--overwrite", "--format", "json", *options]
+        result = run(*words, *extra)
+        assert result.exit_code == 0, result.output
+        problem = read_run(out).problems().iloc[0]
+        counts = json.loads(result.stdout)["counts"]
+        found[bool(options)] = problem["prompt_text"]
+        assert counts["prompts_with_template"] == (0 if options else 8)
+        assert counts["prompts_without_template"] == (8 if options else 0)
+    assert found[False] == f"<|user|>{found[True]}<|said|>"
+    assert found[True].startswith("Question: ")
+
+
+def test_evaluation_beside_training_is_left_out_with_a_word(tmp_path: Path) -> None:
+    folder = FIXTURES / "nemo_rl"
+    result = run("import", folder, "--tokenizer", "lab", "-o", tmp_path / "run")
+    val = folder / "val_data_step3.jsonl"
+    said = " ".join(result.stderr.split())
+    assert f"left out, as evaluation beside training: {val}; name a file" in said
+    assert read_run(tmp_path / "run").manifest.dataset == "train"
+
+
+def test_ids_alone_are_decoded(tmp_path: Path) -> None:
+    folder = FIXTURES / "prime_rl" / "exports"
+    result = run("import", folder, "-o", tmp_path / "run")
+    assert "only token ids, no text: give --tokenizer" in result.output
+    result = run("import", folder, "-o", tmp_path / "run", "--tokenizer", "lab")
+    assert result.exit_code == 0, result.output
+    (prompt, *_) = read_run(tmp_path / "run").problems()["prompt_text"]
+    assert prompt.startswith("Question: ")

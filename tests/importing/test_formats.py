@@ -89,3 +89,16 @@ def test_a_path_that_does_not_exist_names_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_source([tmp_path / "no" / "x.jsonl"], None)
     assert caught.value.hint == f"the folder {tmp_path / 'no'} does not exist either"
+
+
+def test_evaluations_beside_training_are_told_and_read_where_they_are_named(
+    tmp_path: Path,
+) -> None:
+    row = '{"content": [["P", "C"]], "rewards": [1.0], "idx": [0]}\n'
+    train, val = (tmp_path / f"{name}_data_step3.jsonl" for name in ("train", "val"))
+    train.write_text(row)
+    val.write_text(row * 2)
+    source = find_source([tmp_path], "nemo-rl")
+    assert (source.files, source.left_out) == ((train,), (val,))
+    both = find_source([tmp_path, val], None)
+    assert (both.files, both.left_out) == ((train, val), ())

@@ -81,7 +81,16 @@ def test_evaluation_is_grouped_by_prompt_and_kept_apart():
     rows = read(FIXTURES / "rollout_eval_3.pt")
     assert [len(group) for group in groups(rows)] == [4, 4]
     assert {each.dataset for each in rows} == {"eval"}
-    assert [len(group) for group in groups(read(FIXTURES))] == [4] * 4
+    assert len({each.group for each in [*rows, *read(FIXTURES)]}) == 4
+
+
+def test_evaluation_is_read_where_it_is_named_or_alone(tmp_path):
+    train = written(tmp_path, sample(), name="rollout_7.pt")
+    evaluation = written(tmp_path, sample(), name="rollout_eval_7.pt")
+    assert (IMPORTER.find(tmp_path), IMPORTER.left_out(tmp_path)) == ([train], [evaluation])
+    assert (IMPORTER.find(evaluation), IMPORTER.left_out(evaluation)) == ([evaluation], [])
+    train.unlink()
+    assert (IMPORTER.find(tmp_path), IMPORTER.left_out(tmp_path)) == ([evaluation], [])
 
 
 def test_files_come_in_the_order_of_their_steps(tmp_path):
@@ -182,6 +191,7 @@ def test_tensors_and_messages_are_read_too(tmp_path):
     assert (each.prompt_token_ids, each.token_ids) == ([11, 12], [13])
     assert each.sampler_logprobs == [-0.5]
     assert (each.prompt_text, each.question) == ("1 + 1?", "1 + 1?")
+    assert each.prompt_messages == [{"role": "user", "content": "1 + 1?"}]
 
 
 def test_a_sample_without_logprobs_or_tokens_of_a_completion(tmp_path):
@@ -210,7 +220,7 @@ def test_torch_is_not_loaded_to_list_or_find_files():
     program = (
         "import sys, pathlib\n"
         "from thr_probe.integrations.slime import IMPORTER\n"
-        f"assert len(IMPORTER.find(pathlib.Path({str(FIXTURES)!r}))) == 2\n"
+        f"assert len(IMPORTER.find(pathlib.Path({str(FIXTURES)!r}))) == 1\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -41,6 +41,25 @@ def test_no_texts_give_no_ids() -> None:
     assert load_tokenizer("lab").encode_completions([""]) == [[]]
 
 
+CHATML = (
+    "{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools') }}"
+    "{% endif %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ASKED = {"role": "user", "content": "1 + 1?"}
+
+
+def test_messages_go_through_the_chat_template() -> None:
+    words = load_tokenizer("lab")
+    assert words.chat_prompt([ASKED]) is None
+    words.tokenizer.chat_template = CHATML
+    asked = "<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    assert words.chat_prompt([ASKED]) == asked
+    assert words.chat_prompt([ASKED, {"role": "assistant", "content": "It is"}]) == f"{asked}It is"
+    with pytest.raises(DataError, match="template of lab refuses the messages: no tools"):
+        words.chat_prompt([{"role": "tool", "content": "2"}])
+
+
 def test_a_folder_of_tokenizer_files_is_enough(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(policy_directory() / name, tmp_path)

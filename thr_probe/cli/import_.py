@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +33,9 @@ lm-eval: samples_TASK_DATE.jsonl of --log_samples
 
 inspect: logs, .eval or .json
 
-slime: .pt of --save-debug-rollout-data, with --trust
+slime: .pt of --save-debug-rollout-data, with --trust; of a folder not those of evaluation
 
-nemo-rl: train_data_stepSTEP.jsonl, val_data_stepSTEP.jsonl
+nemo-rl: train_data_stepSTEP.jsonl, val_data_stepSTEP.jsonl; of a folder not val beside train
 
 prime-rl: rollouts/step_N, token_exports/step_N
 
@@ -111,9 +112,15 @@ def import_command(
             "--tokenizer",
             help="The policy's: lab, a directory or a hub id. Gives ids to completions without, an "
             "end-of-sequence id behind those that stopped by themselves; checks those that are "
-            "there.",
+            "there. Its chat template is applied to prompts that the files keep as messages.",
         ),
     ] = None,
+    no_chat_template: Annotated[
+        bool,
+        typer.Option(
+            "--no-chat-template", help="Leave prompts that are messages as role and text."
+        ),
+    ] = False,
     revision: Annotated[
         str | None, typer.Option("--revision", help="Revision of a hub tokenizer.")
     ] = None,
@@ -178,6 +185,7 @@ def import_command(
         regrade=regrade,
         verifier=verifier,
         tokenizer=tokenizer,
+        chat_template=not no_chat_template,
         revision=revision,
         model_name=model_name,
         dataset_name=dataset_name,
@@ -191,6 +199,8 @@ def import_command(
     stderr().print(
         f"reading {len(found.files)} file{many}, {size / 1e6:,.1f} MB, as {found.importer.name}"
     )
+    if found.left_out:
+        stderr().print(_left_out(found.left_out))
     if found.importer.name == "generic":
         _tell_columns(found.files[0], mapped)
     words: Any = None
@@ -234,6 +244,11 @@ def _mapping(texts: list[str]) -> dict[str, str]:
             raise UsageError(f"--map names the field {name} twice")
         mapped[name] = column
     return mapped
+
+
+def _left_out(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"left out, as evaluation beside training: {files[0]}{more}; name a file to import it"
 
 
 def _tell_columns(path: Path, mapped: dict[str, str]) -> None:

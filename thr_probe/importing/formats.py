@@ -38,6 +38,8 @@ class Source:
     """What reads them."""
     files: tuple[Path, ...]
     """In the order of the paths, then the importer's."""
+    left_out: tuple[Path, ...] = ()
+    """Files of evaluations beside training, which are read where they are named themselves."""
 
 
 def load_importer(name: str) -> Importer:
@@ -77,7 +79,7 @@ def _of_format(paths: Sequence[Path], importer: Importer) -> Source:
                 f"{_holds(path)}",
                 "name the files themselves, or another format with --from",
             )
-    return _source(importer, found)
+    return _source(importer, paths, found)
 
 
 def _recognised(paths: Sequence[Path]) -> Source:
@@ -86,7 +88,7 @@ def _recognised(paths: Sequence[Path]) -> Source:
     for importer in (load_importer(other) for other in FORMATS if other != GENERIC):
         found = [importer.find(path) for path in paths]
         if all(found):
-            fitting.append(_source(importer, found))
+            fitting.append(_source(importer, paths, found))
     if len(fitting) == 1:
         return fitting[0]
     named = ", ".join(str(path) for path in paths)
@@ -102,10 +104,15 @@ def _recognised(paths: Sequence[Path]) -> Source:
     )
 
 
-def _source(importer: Importer, found: Iterable[Sequence[Path]]) -> Source:
+def _source(importer: Importer, paths: Sequence[Path], found: Iterable[Sequence[Path]]) -> Source:
     # by what links point to: rows that come twice would count twice
     files = {file.resolve(): file for part in reversed(list(found)) for file in reversed(part)}
-    return Source(importer=importer, files=tuple(reversed(files.values())))
+    left = [file for path in paths for file in importer.left_out(path)]
+    return Source(
+        importer=importer,
+        files=tuple(reversed(files.values())),
+        left_out=tuple(file for file in left if file.resolve() not in files),
+    )
 
 
 def _holds(path: Path) -> str:

@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 
 from thr_probe.errors import DataError
 from thr_probe.importing.labels import Labels
+from thr_probe.importing.prompts import (
+    check_vocabulary,
+    checked_ids,
+    decoded,
+    given_prompt,
+    read_prompt,
+    whole_text,
+)
 from thr_probe.importing.refusals import Refusals, RowRefusedError
 from thr_probe.importing.settings import ImportSettings
 from thr_probe.importing.spool import Spool, Spooled, SpooledPrompt
@@ -35,6 +43,8 @@ class Group:
     """Of training."""
     base_id: str
     """prompt_id by its question and prompt text; other groups may have the same."""
+    given: bytes
+    """Digest of the question and the prompt text as the files have them."""
     answer: bytes
     """Digest of the gold answer."""
     has_answer: bool
@@ -123,7 +133,7 @@ class Reader:
             self.found.counts["rows_skipped"] += 1
             return
         spooled = self._checked(row)
-        prompt = _prompt(row)
+        prompt = given_prompt(row)
         if group is None:
             group = self._new_group(row, prompt)
             self._by_key[key] = group
@@ -142,13 +152,19 @@ class Reader:
     def _new_group(self, row: ForeignCompletion, prompt: SpooledPrompt) -> Group:
         if row.step is not None and not 0 <= row.step < 2**31:
             raise RowRefusedError(f"the step is {row.step}")
+        given = prompt
+        prompt = read_prompt(row, given, self.words, chat_template=self.settings.chat_template)
+        if row.prompt_messages is not None and given.token_ids is None:
+            which = "prompts_without_template" if prompt is given else "prompts_with_template"
+            self.found.counts[which] += 1
         group = Group(
             place=len(self.found.groups),
             step=row.step,
             base_id=prompt_id(prompt.question, prompt.prompt_text),
             answer=_digest("\0".join(prompt.accepted_answers)),
             has_answer=bool(prompt.accepted_answers),
-            prompt_ids=_digest_of_ids(prompt.token_ids),
+            given=_digest_of_prompt(given),
+            prompt_ids=_digest_of_ids(given.token_ids),
         )
         self.found.groups.append(group)
         self.spool.add_prompt(group.place, prompt)
@@ -158,8 +174,10 @@ class Reader:
         label = self.labels.read(row)
         text = whole_text(row.text)
         self.found.counts["broken_text"] += text != row.text
-        ids = _ids(row.token_ids, "token_ids")
-        if ids is not None and self.words is not None:
+        ids = checked_ids(row.token_ids, "token_ids")
+        if ids is not None and row.has_only_ids:
+            text = decoded(ids, self.words)
+        elif ids is not None and self.words is not None:
             self._compare(ids, text, self.words)
         return Spooled(
             text=text,
@@ -194,10 +212,12 @@ class Reader:
         """Whether the ids are the text's under the tokenizer."""
         counts = self.found.counts
         counts["ids_checked"] += 1
-        if max(ids) >= words.size:
+        try:
+            check_vocabulary(ids, words)
+        except RowRefusedError:
             counts["ids_beyond_vocabulary"] += 1
             self._check_tokenizer(at_least=ROWS_TO_JUDGE_A_TOKENIZER)
-            raise RowRefusedError(f"token ids beyond the {words.size} of {words.name}")
+            raise
         wanted = "".join(text.split())
         if not any(
             "".join(words.decode(ids, skip_special_tokens=skip).split()) == wanted
@@ -227,39 +247,14 @@ class Reader:
         group.num_bytes += 4 * len(spooled.logprobs or ())
         found.counts["to_grade"] += spooled.correct is None
         found.counts["without_answer"] += not row.answer
+        found.counts["texts_from_ids"] += row.has_only_ids
         found.datasets[row.dataset or ""] += 1
         found.models[row.model or ""] += 1
         found.verifiers[row.verifier] += 1
 
 
-def whole_text(text: str) -> str:
-    """The text with lone surrogates, which no file can hold, as U+FFFD.
-
-    >>> whole_text("a" + chr(0xD83D) + "b") == "a" + chr(0xFFFD) + "b"
-    True
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def _prompt(row: ForeignCompletion) -> SpooledPrompt:
-    prompt_text = whole_text(row.prompt_text)
-    return SpooledPrompt(
-        question=prompt_text if row.question is None else whole_text(row.question),
-        prompt_text=prompt_text,
-        answer=None if row.answer is None else whole_text(row.answer),
-        answer_alt=None if row.answer_alt is None else whole_text(row.answer_alt),
-        token_ids=_ids(row.prompt_token_ids, "prompt_token_ids"),
-        dataset=row.dataset,
-        level=row.level,
-    )
-
-
 def _check_same_prompt(group: Group, prompt: SpooledPrompt) -> None:
-    if prompt_id(prompt.question, prompt.prompt_text) != group.base_id:
+    if _digest_of_prompt(prompt) != group.given:
         raise RowRefusedError("another prompt than the first row of its group")
     ids = _digest_of_ids(prompt.token_ids)
     if None not in (ids, group.prompt_ids) and ids != group.prompt_ids:
@@ -269,20 +264,12 @@ def _check_same_prompt(group: Group, prompt: SpooledPrompt) -> None:
         raise RowRefusedError("another gold answer than the first row of its group")
 
 
-def _ids(values: Sequence[int] | None, name: str) -> Sequence[int] | None:
-    if values is None or len(values) == 0:
-        return None
-    try:
-        ids = array("i", values)
-    except (TypeError, OverflowError) as error:
-        raise RowRefusedError(f"{name} are not whole numbers of 32 bits") from error
-    if min(ids) < 0:
-        raise RowRefusedError(f"{name} hold a negative number")
-    return ids
-
-
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _digest_of_prompt(prompt: SpooledPrompt) -> bytes:
+    return _digest(f"{prompt.question}\0{prompt.prompt_text}")
 
 
 def _digest_of_ids(ids: Sequence[int] | None) -> bytes | None:

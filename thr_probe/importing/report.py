@@ -72,6 +72,10 @@ COUNTS = {
     "retokenized_without_end": "of the retokenized, those without an end-of-sequence token",
     "ids_of_other_text": "completions whose ids do not decode to their text",
     "ids_beyond_vocabulary": "rows with ids that the tokenizer does not have",
+    "prompts_with_template": "groups whose messages went through the tokenizer's chat template",
+    "prompts_without_template": "groups whose prompt is messages, without the chat template that "
+    "the policy read, so not fit for scoring",
+    "texts_from_ids": "completions whose texts are decoded, as the files have ids alone",
     "logprobs_of_other_length": "completions whose log-probabilities are not one per token",
     "logprobs_not_finite": "completions with log-probabilities that are not finite",
     "duplicates": "rows with the step, group and rollout of an earlier row",

@@ -26,6 +26,8 @@ class ImportSettings:
     """What judges completions without a label: math, or module:function."""
     tokenizer: str | None = None
     """The policy's tokenizer: lab, a folder or a hub id."""
+    chat_template: bool = True
+    """Put prompts that are messages through the tokenizer's chat template."""
     revision: str | None = None
     """Of a tokenizer on the hub."""
     model_name: str | None = None

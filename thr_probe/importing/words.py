@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 
@@ -35,6 +35,14 @@ class Words(Protocol):
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt."""
+        ...
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str | None:
+        """Messages under the chat template, up to where the policy begins; None without one.
+
+        Raises:
+            DataError: messages that the template refuses.
+        """
         ...
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:

@@ -12,6 +12,7 @@ Read at: THUDM/slime, slime/utils/types.py at 0d234f3 (`Sample`), slime/ray/roll
   `rollout_log_probs` each.
 - A group is the samples of one `group_index`; where there is none, as in evaluation, of one prompt.
 - The step is `rollout_id`; evaluation has "eval_" in the file's name, so is its problem set called.
+  Of a folder with training, the files of evaluation are left out.
   `label` is the gold answer. A `reward` of several parts needs
   `reward_column`.
 - A sample with tokens that `loss_mask` leaves out between sampled ones has several turns: refused.
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.traces.importers.chat import is_messages, prompt_of, question_of
+from thr_probe.traces.importers.chat import is_messages, messages_of, prompt_of, question_of
 from thr_probe.traces.importers.files import files_in
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -46,9 +47,19 @@ _HINT = "slime writes these files with --save-debug-rollout-data PATH_{rollout_i
 
 
 def find(path: Path) -> list[Path]:
-    """The .pt files that torch saved with a rollout_id in them, told by their first bytes."""
-    found = [file for file in files_in(path, ".pt") if _is_dump(file)]
-    return sorted(found, key=lambda file: (file.parent, _numbers(file), file.name))
+    """The .pt files that torch saved with a rollout_id in them, told by their first bytes.
+
+    Of a folder with training, its files alone.
+    """
+    found = _dumps(path)
+    return [file for file in found if not _is_evaluation(file)] or found
+
+
+def left_out(path: Path) -> list[Path]:
+    """Evaluation, in a folder with training."""
+    found = _dumps(path)
+    evaluation = [file for file in found if _is_evaluation(file)]
+    return evaluation if len(evaluation) < len(found) else []
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -86,6 +97,15 @@ def _file(path: Path, options: ImportOptions) -> Rows:
             if isinstance(error, DataError):
                 raise
             yield Refused(where=where, reason=str(error))
+
+
+def _dumps(path: Path) -> list[Path]:
+    found = [file for file in files_in(path, ".pt") if _is_dump(file)]
+    return sorted(found, key=lambda file: (file.parent, _numbers(file), file.name))
+
+
+def _is_evaluation(path: Path) -> bool:
+    return re.search(r"eval_\d+", path.stem) is not None
 
 
 def _is_dump(path: Path) -> bool:
@@ -159,6 +179,7 @@ def _completion(
         group=f"{path.parent}\0{path.stem}\0{prompt_text if group is None else group}",
         text=str(sample["response"]),
         prompt_text=prompt_text,
+        prompt_messages=messages_of(prompt),
         question=question_in(prompt) if isinstance(prompt, str) else question_of(prompt),
         answer=None if label is None else str(label),
         step=step if isinstance(step, int) else None,
@@ -215,4 +236,5 @@ IMPORTER = Importer(
     meaning=".pt files of slime's --save-debug-rollout-data",
     find=find,
     read=read,
+    left_out=left_out,
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from thr_probe.errors import PrerequisiteError
+from thr_probe.errors import DataError, PrerequisiteError
 from thr_probe.policy.load import HUB_ID, LAB, model_source, read_tokenizer
 from thr_probe.policy.tokens import (
     TokenRow,
@@ -46,6 +47,30 @@ class PolicyTokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt, with the tokenizer's own beginning-of-sequence token if it has one."""
         return encode_prompt(self.tokenizer, text)
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str | None:
+        """Messages under the chat template, up to where the policy begins; None without one.
+
+        A last message of the assistant is not closed: the policy went on with it.
+
+        Raises:
+            DataError: messages that the template refuses.
+        """
+        if not self.tokenizer.chat_template:
+            return None
+        is_begun = bool(messages) and messages[-1]["role"] == "assistant"
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tokenize=False,
+                add_generation_prompt=not is_begun,
+                continue_final_message=is_begun,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the chat template of {self.name} refuses the messages: {error}"
+            ) from error
+        return str(text)
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of completions, nothing added; special tokens that the texts spell are single ids."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thr_probe.traces.importers.chat import emitted, prompt_of, question_of, text_of
+from thr_probe.traces.importers.chat import emitted, messages_of, prompt_of, question_of, text_of
 
 
 def test_a_lone_question_stands_as_it_is():
@@ -23,6 +23,11 @@ def test_several_messages_follow_their_roles():
     assert prompt_of(messages) == "system: Add.\n\nuser: 1 + 1?\n\nassistant: 2\n\nuser: 2 + 2?"
     assert question_of(messages) == "2 + 2?"
     assert question_of(messages[:1]) is None
+    assert messages_of(messages)[2:] == [
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "2 + 2?"},
+    ]
+    assert messages_of("1 + 1?") is None
 
 
 def test_reasoning_comes_first_wherever_it_is_kept():

@@ -97,6 +97,10 @@ def test_reasoning_comes_before_the_answer_and_the_system_message_before_the_que
     assert right.text == "<think>two and two</think>4"
     assert wrong.text == "<think>two and two</think>five, no"
     assert right.prompt_text == "system: Think first.\n\nuser: What is 2 + 2?"
+    assert right.prompt_messages == [
+        {"role": "system", "content": "Think first."},
+        {"role": "user", "content": "What is 2 + 2?"},
+    ]
     assert right.question == "What is 2 + 2?"
     assert (right.answer, right.answer_alt) == ("4", "four")
     assert (right.correct, wrong.correct) == (True, False)

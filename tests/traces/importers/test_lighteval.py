@@ -173,7 +173,9 @@ def test_the_prompt_is_the_input_where_the_engine_kept_it(tmp_path):
     each = only(tmp_path, said=said)
     assert (each.prompt_text, each.question, each.token_ids) == (prompt, "2 + 2?", [8, 9, 9])
     messages = [{"role": "user", "content": "2 + 2?"}]
-    assert only(tmp_path, said={"input": messages}).prompt_text == "2 + 2?"
+    chat = only(tmp_path, said={"input": messages})
+    assert (chat.prompt_text, chat.prompt_messages) == ("2 + 2?", messages)
+    assert each.prompt_messages is None
 
 
 def test_the_prompt_is_put_together_as_lighteval_does(tmp_path):

@@ -152,6 +152,7 @@ def test_a_question_that_the_document_does_not_name_is_the_users(tmp_path):
         (template, "2 + 2?"),
         ("system: Add.\n\nuser: 1 + 1?", "1 + 1?"),
     ]
+    assert [one.prompt_messages for one in (found[0], found[2])] == [None, json.loads(chat)]
     assert found[4].reason == "a message with content of type image, expected text"
     assert (found[5].prompt_text, found[5].question) == ("plain", None)
 

@@ -72,8 +72,9 @@ def test_validation_and_old_files_have_the_same_texts():
 
 def test_groups_are_the_prompts_of_a_file():
     members = defaultdict(list)
-    for each in read(FIXTURES):
-        members[each.step, each.group].append(each.prompt_text)
+    for path in (FIXTURES, FIXTURES / "val_data_step3.jsonl"):
+        for each in read(path):
+            members[each.step, each.group].append(each.prompt_text)
     assert [len(group) for group in members.values()] == [4] * 6
     assert all(len(set(group)) == 1 for group in members.values())
 
@@ -85,10 +86,19 @@ def test_files_come_in_the_order_of_their_steps(tmp_path):
     assert [path.stem for path in IMPORTER.find(tmp_path)] == [
         "train_data_step9",
         "train_data_step10",
-        "val_data_step5",
     ]
     assert IMPORTER.find(tmp_path / "metrics.jsonl") == [tmp_path / "metrics.jsonl"]
     assert read(tmp_path / "metrics.jsonl")[0].step is None
+
+
+def test_validation_is_read_where_it_is_named_or_alone(tmp_path):
+    train, val = (
+        written(tmp_path, row(), name=f"{name}_data_step5.jsonl") for name in ("train", "val")
+    )
+    assert (IMPORTER.find(tmp_path), IMPORTER.left_out(tmp_path)) == ([train], [val])
+    assert (IMPORTER.find(val), IMPORTER.left_out(val)) == ([val], [])
+    train.unlink()
+    assert (IMPORTER.find(tmp_path), IMPORTER.left_out(tmp_path)) == ([val], [])
 
 
 def test_ids_and_logprobs_are_cut_at_the_mask(tmp_path):

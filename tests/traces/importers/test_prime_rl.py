@@ -46,6 +46,9 @@ def first_export():
 
 def test_a_run_gives_all_training_rollouts_of_its_steps():
     assert names(HERE / "traces") == [ALL]
+    evaluation = HERE / "traces/rollouts/step_3/eval/all/traces.jsonl"
+    assert IMPORTER.left_out(HERE / "traces") == [evaluation]
+    assert (IMPORTER.left_out(evaluation), IMPORTER.left_out(HERE / "rows")) == ([], [])
     assert names(HERE / "rows") == ["rollouts/step_2/train_rollouts.jsonl"]
     assert names(HERE / "exports") == ["token_exports/step_3/rank_0.jsonl"]
     # verifiers' own importer leaves them to this one

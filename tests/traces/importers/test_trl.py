@@ -48,6 +48,8 @@ def test_completions_of_message_lists_are_read_with_what_reward_functions_added(
     rows = read(FIXTURES / "chat", reward_column="verified")
     first = rows[0]
     assert first.question == "Question: Find the number: 9 times it plus 40 is 247.\nAnswer:"
+    assert first.prompt_messages == [{"role": "user", "content": first.question}]
+    assert {each.prompt_messages is None for each in read(FIXTURES / "plain")} == {True}
     assert (first.answer, first.extracted, first.reward) == ("23", "23", 1.0)
     assert [each.text for each in rows] == [each.text for each in read(FIXTURES / "plain")]
 

@@ -58,6 +58,8 @@ def test_evaluations_give_what_the_policy_said(folder):
     assert {(one.dataset, one.model) for one in found} == {("lab_arithmetic", "lab/policy")}
     assert {one.step for one in found} == {None}
     assert {one.question for one in found} == {row["prompt"] for row in SAID}
+    for one in found:
+        assert one.prompt_messages == [{"role": "user", "content": one.prompt_text}]
 
 
 def test_results_are_grouped_by_example_and_traces_by_task():

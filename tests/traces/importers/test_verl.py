@@ -142,6 +142,11 @@ def test_the_step_is_in_the_row_else_in_the_name(tmp_path):
     assert read(written(tmp_path, without, name="some.jsonl"))[0].step is None
 
 
+def test_a_row_whose_step_is_null_has_none_whatever_the_files_name(tmp_path):
+    rows = read(written(tmp_path, row(step=None), row(step=0), name="8.jsonl"))
+    assert [each.step for each in rows] == [None, 0]
+
+
 @pytest.mark.parametrize(
     ("gts", "answers"),
     [

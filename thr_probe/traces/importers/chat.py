@@ -42,7 +42,7 @@ def emitted(message: Mapping[str, Any]) -> str:
 
 
 def prompt_of(messages: str | Sequence[Mapping[str, Any]]) -> str:
-    """The prompt as text: the chat template is not in such files.
+    """The prompt as text, where no tokenizer applies the chat template, which is not in such files.
 
     A string or a lone user message stays as it stands; several messages each follow their role.
 
@@ -54,6 +54,17 @@ def prompt_of(messages: str | Sequence[Mapping[str, Any]]) -> str:
     if len(messages) == 1 and messages[0].get("role") == "user":
         return text_of(messages[0].get("content"))
     return "\n\n".join(f"{message.get('role')}: {emitted(message)}" for message in messages)
+
+
+def messages_of(messages: str | Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
+    """Role and text of each message, for a chat template; None where the prompt is text.
+
+    Raises:
+        ValueError: a message that is no text.
+    """
+    if isinstance(messages, str):
+        return None
+    return [{"role": str(message.get("role")), "content": emitted(message)} for message in messages]
 
 
 def question_of(messages: str | Sequence[Mapping[str, Any]]) -> str | None:

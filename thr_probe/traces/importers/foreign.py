@@ -18,7 +18,10 @@ class ForeignCompletion:
     text: str
     """The completion."""
     prompt_text: str
-    """What the policy continued, chat template applied where the file has it so."""
+    """What the policy continued, chat template applied where the file has it so; empty, as the text
+    is, where the file has nothing but ids."""
+    prompt_messages: Sequence[Mapping[str, str]] | None = None
+    """The prompt as role and content of each message, where the file has no template applied."""
     question: str | None = None
     """The question alone; None: the prompt text stands for it."""
     answer: str | None = None
@@ -54,6 +57,12 @@ class ForeignCompletion:
     model: str | None = None
     """The policy's name."""
 
+    @property
+    def has_only_ids(self) -> bool:
+        """Whether the texts are to be decoded from the ids."""
+        is_sampled = self.token_ids is not None and len(self.token_ids) > 0
+        return is_sampled and not (self.text or self.prompt_text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
@@ -80,6 +89,11 @@ class ImportOptions:
 Rows = Iterator[ForeignCompletion | Refused]
 
 
+def nothing_left_out(_path: Path) -> Sequence[Path]:
+    """Of formats that take every file of theirs."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importer:
     """One format."""
@@ -97,3 +111,5 @@ class Importer:
     Raises DataError for a file that is not of the format at all (file, column, what was found,
     what to do); single bad rows are yielded as `Refused`.
     """
+    left_out: Callable[[Path], Sequence[Path]] = nothing_left_out
+    """Files of the format in a folder that `find` passes over: evaluations beside training."""

@@ -32,7 +32,14 @@ from typing import Any
 
 from thr_probe.errors import DataError
 from thr_probe.traces.importers import archive, nested
-from thr_probe.traces.importers.chat import emitted, is_messages, plain, prompt_of, question_of
+from thr_probe.traces.importers.chat import (
+    emitted,
+    is_messages,
+    messages_of,
+    plain,
+    prompt_of,
+    question_of,
+)
 from thr_probe.traces.importers.files import Record, files_in
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -238,6 +245,7 @@ def _completions(sample: Record, log: _Log, wanted: str | None) -> Iterator[Fore
             group=f"{log.key}:{values['id']}",
             text=emitted(choice["message"]),
             prompt_text=prompt_of(prompt),
+            prompt_messages=messages_of(prompt),
             question=question_of(values["input"]),
             answer=plain(next(iter(answers), None)),
             answer_alt=plain(next(iter(answers[1:]), None)),

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.traces.importers.chat import is_messages, prompt_of
+from thr_probe.traces.importers.chat import is_messages, messages_of, prompt_of
 from thr_probe.traces.importers.files import Record, files_in, parquet_columns, parquet_rows
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -130,6 +130,7 @@ def _completions(record: Record, source: _Source) -> Iterator[ForeignCompletion]
             group=key,
             text=text or "",
             prompt_text=_prompt(doc, said),
+            prompt_messages=_messages(said),
             question=_question(doc),
             answer=answers[0],
             answer_alt=answers[1],
@@ -199,6 +200,11 @@ def _prompt(doc: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     parts = [instruction] if instruction else []
     parts += [f"{_query(shot)} {(_answers(shot)[0] or '')}" for shot in shots]
     return "\n\n".join([*parts, _query(doc)])
+
+
+def _messages(said: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    given = said.get("input")
+    return messages_of(given) if given and is_messages(given) else None
 
 
 def _query(doc: Mapping[str, Any]) -> str:

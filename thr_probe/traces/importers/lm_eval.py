@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError
-from thr_probe.traces.importers.chat import is_messages, prompt_of, question_of
+from thr_probe.traces.importers.chat import is_messages, messages_of, prompt_of, question_of
 from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -54,6 +54,7 @@ class _Source:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     prompt_text: str
+    messages: list[dict[str, str]] | None
     question: str | None
 
 
@@ -125,7 +126,11 @@ def _rows(record: Record, source: _Source, wanted: str | None) -> Rows:
     if not texts:
         yield Refused(where=record.where, reason="resps holds no completion of one request")
         return
-    asked = _Asked(prompt_text=prompt_of(prompt), question=_question(values["doc"], prompt))
+    asked = _Asked(
+        prompt_text=prompt_of(prompt),
+        messages=messages_of(prompt),
+        question=_question(values["doc"], prompt),
+    )
     yield from _completions(record, source, asked=asked, texts=texts, wanted=wanted)
 
 
@@ -144,6 +149,7 @@ def _completions(
             group=f"{source.path.parent.name}/{source.path.name}:{values['doc_id']}",
             text=text,
             prompt_text=asked.prompt_text,
+            prompt_messages=asked.messages,
             question=asked.question,
             answer=answers[0],
             answer_alt=answers[1],

@@ -16,6 +16,7 @@ nemo_rl/algorithms/grpo_sync.py (`rewards` and `filtered_rewards`), nemo_rl/util
 - With dynamic sampling `rewards` are those of other rows; then `filtered_rewards` counts.
 - A group is the rows of one prompt in the file, as NeMo-RL itself groups them. Gold answers are not
   in the file, nor why a completion ended. The problem set is called train or val, as the file is.
+- Of a folder with training, the val files are left out.
 """
 
 from __future__ import annotations
@@ -57,10 +58,22 @@ class _Ids:
 
 
 def find(path: Path) -> list[Path]:
-    """The train and val files in the order of the steps; one of any name that starts as theirs.
+    """The train files in the order of the steps, else the val files; one that starts as they do.
 
     A damaged one of their names is among them, so that reading it says so.
     """
+    found = _logged(path)
+    return [file for file in found if not _is_validation(file)] or found
+
+
+def left_out(path: Path) -> list[Path]:
+    """The val files, in a folder with training."""
+    found = _logged(path)
+    validation = [file for file in found if _is_validation(file)]
+    return validation if len(validation) < len(found) else []
+
+
+def _logged(path: Path) -> list[Path]:
     found = files_in(path, ".jsonl")
     if not path.is_file():
         found = [file for file in found if _NAME.fullmatch(file.stem)]
@@ -76,6 +89,10 @@ def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
     """
     for path in paths:
         yield from _file(path, options.reward_column)
+
+
+def _is_validation(path: Path) -> bool:
+    return _named(path)[0] == "val"
 
 
 def _fits(path: Path) -> bool:
@@ -201,4 +218,5 @@ IMPORTER = Importer(
     meaning="train_data_stepSTEP.jsonl or val_data_stepSTEP.jsonl of NeMo-RL's logger",
     find=find,
     read=read,
+    left_out=left_out,
 )

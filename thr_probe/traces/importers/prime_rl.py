@@ -6,7 +6,7 @@ Read at its source (PrimeIntellect-ai/prime-rl): `orchestrator/orchestrator.py` 
 
 - `rollouts/step_N/train_rollouts.jsonl` and, later, `rollouts/step_N/train/all/traces.jsonl[.gz]`
   hold rollouts as verifiers writes them: all that arrived in the step. `effective`, the part of
-  them that was trained on, is read where `all` is not there.
+  them that was trained on, is read where `all` is not there. Of a folder, evaluations are left out.
 - `token_exports/step_N/rank_R.jsonl` (`enable_token_export`) holds what the trainer packed: token
   ids, the sampler's logprobs in full, rewards; no text, no question and no group. Sequences with
   the same prompt ids in a step are a group; texts come from the tokenizer. They are read where a
@@ -53,6 +53,14 @@ def find(path: Path) -> list[Path]:
     kept = [file for file in files if file.name in _ROLLOUTS and _is_kept(file, path)]
     found = [file for file in kept if is_rollout(first_object(file) or {})]
     return found or [file for file in files if _is_export(first_object(file) or {})]
+
+
+def left_out(path: Path) -> list[Path]:
+    """Evaluations in a folder."""
+    if path.is_file():
+        return []
+    files = (file for file in files_in(path, *_ROLLOUTS) if _step(file) is not None)
+    return [file for file in files if "eval" in file.relative_to(path).parts]
 
 
 def read(paths: Sequence[Path], options: ImportOptions) -> Rows:
@@ -146,4 +154,5 @@ IMPORTER = Importer(
     meaning="rollouts/step_N or token_exports/step_N of prime-rl",
     find=find,
     read=read,
+    left_out=left_out,
 )

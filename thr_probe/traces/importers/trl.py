@@ -8,7 +8,7 @@ Written to OUTPUT_DIR/completions/completions_STEP.parquet at every logging step
   functions added with `log_extra`, and advantage. Weights of several rewards are not in the file,
   so `reward_column` has to name the one that counts.
 - Prompts and completions are text or message lists. The trainer puts message lists through the
-  policy's chat template and logs them without it, so `prompt_text` is the messages alone.
+  policy's chat template and logs them without it: the policy's tokenizer applies it again.
   Completions with tool calls or several messages are refused.
 - A group is a run of rows with the same prompt: the trainer repeats each prompt num_generations
   times in a row.
@@ -34,7 +34,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thr_probe.errors import DataError, UsageError
-from thr_probe.traces.importers.chat import emitted, is_messages, prompt_of, question_of
+from thr_probe.traces.importers.chat import (
+    emitted,
+    is_messages,
+    messages_of,
+    prompt_of,
+    question_of,
+)
 from thr_probe.traces.importers.files import ROWS_AT_ONCE, Record, files_in, parquet_rows
 from thr_probe.traces.importers.files import parquet_columns as columns_of
 from thr_probe.traces.importers.foreign import (
@@ -135,13 +141,13 @@ def _file(path: Path, wanted: str | None) -> Rows:
 def _completion(record: Record, file: _File, run: int) -> ForeignCompletion:
     values = record.values
     prompt = _messages(values["prompt"])
-    prompt_text = prompt_of(prompt)
     step = values["step"]
     return ForeignCompletion(
         where=record.where,
         group=f"{file.path.parent}\0{run}",
         text=_said(values["completion"]),
-        prompt_text=prompt_text,
+        prompt_text=prompt_of(prompt),
+        prompt_messages=messages_of(prompt),
         question=question_in(prompt) if isinstance(prompt, str) else question_of(prompt),
         answer=_as_text(values, file.answer),
         step=None if step is None else int(step),

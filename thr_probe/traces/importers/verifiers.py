@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from thr_probe.errors import DataError
-from thr_probe.traces.importers.chat import emitted, is_messages, plain, prompt_of, question_of
+from thr_probe.traces.importers.chat import (
+    emitted,
+    is_messages,
+    messages_of,
+    plain,
+    prompt_of,
+    question_of,
+)
 from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
@@ -185,6 +192,7 @@ def _result(
         group=origin.key + key,
         text=said if isinstance(said, str) else emitted(said[0]),
         prompt_text=prompt_of(prompt),
+        prompt_messages=messages_of(prompt),
         question=question_of(prompt),
         answer=plain(values.get("answer")),
         step=origin.step,
@@ -222,6 +230,7 @@ def _traced(
         group=origin.key + _group(trace, episode, stamp) + _role(agent),
         text=emitted(turn.message),
         prompt_text=prompt_of(turn.prompt),
+        prompt_messages=messages_of(turn.prompt),
         question=question_of(turn.prompt),
         answer=plain(task.get("answer")),
         step=_step(episode, stamp, origin),

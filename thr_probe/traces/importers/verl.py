@@ -107,7 +107,7 @@ def _completion(record: Record, path: Path, wanted: str | None) -> ForeignComple
         question=question_in(prompt),
         answer=answers[0],
         answer_alt=answers[1],
-        step=_step(values.get("step"), path),
+        step=_step(values, path),
         rollout=rollout,
         reward=reward,
         correct=correct,
@@ -151,8 +151,12 @@ def _place(uid: object) -> tuple[str | None, int | None]:
     return session[1], int(session[2])
 
 
-def _step(value: object, path: Path) -> int | None:
-    return value if isinstance(value, int) else _step_of(path)
+def _step(values: Mapping[str, Any], path: Path) -> int | None:
+    """The row's; null is no step. Of rows without, the one that names the file."""
+    step = values.get("step")
+    if isinstance(step, int) and not isinstance(step, bool):
+        return step
+    return None if step is None and "step" in values else _step_of(path)
 
 
 def _step_of(path: Path) -> int | None:
