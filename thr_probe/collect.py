@@ -50,6 +50,7 @@ from thr_probe.score import (
 )
 from thr_probe.traces import (
     Manifest,
+    check_room,
     create_run,
     finish_run,
     read_manifest,
@@ -111,14 +112,10 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         DataError, PrerequisiteError: what is wrong with the problems, the policy or the trace.
     """
     world = World.from_environment()
-    if resume and overwrite:
-        raise UsageError("--resume continues a run, --overwrite replaces it: choose one")
-    resuming = resume and has_manifest(run_path)
-    if resuming:
-        check_same_options(run_path, config)
-        if is_whole(run_path, config):
-            read_run(run_path)
-            return True
+    resuming = _resumes(run_path, config, world, resume=resume, overwrite=overwrite)
+    if resuming and is_whole(run_path, config):
+        read_run(run_path)
+        return True
     with ExitStack() as stack:
         own = engine_on_demand(config, world, scores=config.score, given=load)
         engine = stack.enter_context(own)()
@@ -152,6 +149,20 @@ def collect(  # noqa: PLR0913  the last is for callers that collect several time
         _finish(job, read_manifest(run_path))
     world.wait()
     return True
+
+
+def _resumes(
+    run_path: Path, config: CollectConfig, world: World, *, resume: bool, overwrite: bool
+) -> bool:
+    """Whether there is a run to continue; what could not be continued or started is refused."""
+    if resume and overwrite:
+        raise UsageError("--resume continues a run, --overwrite replaces it: choose one")
+    resuming = resume and has_manifest(run_path)
+    if resuming:
+        check_same_options(run_path, config)
+    elif world.is_first:
+        check_room(run_path, overwrite=overwrite)  # before an engine takes its minute to start
+    return resuming
 
 
 def _job(
