@@ -32,7 +32,7 @@ def asked(**values: Any) -> dict[str, Any]:
 
 def only_problem(folder: Path) -> dict[str, Any]:
     (row,) = read_run(folder / "run").problems().to_dict("records")
-    return dict(row)
+    return {str(name): value for name, value in row.items()}
 
 
 def test_messages_become_what_the_policy_read(tmp_path: Path) -> None:
@@ -109,7 +109,9 @@ def test_ids_of_the_file_are_kept_without_a_tokenizer(tmp_path: Path) -> None:
 def test_messages_that_the_template_refuses_are_refused(tmp_path: Path) -> None:
     wrong = asked(prompt_messages=[{"role": "tool", "content": "2"}])
     report = imported(tmp_path, [foreign("2", **wrong), foreign("3")], words=CHAT)
-    assert [(each["reason"], each["rows"]) for each in report.refused] == [("no tools", 1)]
+    assert [(each["reason"], each["rows"]) for each in report.refused] == [
+        ("no tools (--no-chat-template leaves them as they are)", 1)
+    ]
     assert report.completions == 1
 
 

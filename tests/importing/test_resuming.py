@@ -188,3 +188,20 @@ def test_the_manifest_says_where_the_run_came_from(tmp_path: Path) -> None:
     assert saved["files"][0]["path"] == str(tmp_path / "rows.fake")
     assert len(saved["files"][0]["sha256"]) == 64
     assert saved["refused"] == [{"reason": "not JSON", "rows": 1, "examples": ["line 9"]}]
+
+
+def test_prompts_that_became_others_are_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [{"role": "user", "content": "1+1?"}]
+    rows = [foreign(str(number), prompt_messages=messages) for number in range(5)]
+    source, words = source_of(tmp_path, rows), Letters(has_template=True)
+    path, settings = tmp_path / "run", ImportSettings()
+    assert import_rollouts(source, path, settings, words=words, monitor=Stopping(1)) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Letters, "chat_prompt", lambda *_: "today 1+1?")
+        with pytest.raises(UsageError, match="chat template changed, or writes the date"):
+            import_rollouts(source, path, settings, words=words, resume=True)
+    report = import_rollouts(source, path, settings, words=words, resume=True)
+    assert report is not None
+    assert report.completions == 5

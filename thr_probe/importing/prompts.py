@@ -77,7 +77,8 @@ def _templated(
     try:
         text = words.chat_prompt(messages)
     except DataError as error:
-        raise RowRefusedError(error.message) from error
+        left = f"{error.message} (--no-chat-template leaves them as they are)"
+        raise RowRefusedError(left) from error
     if text is None:
         return given
     text = whole_text(text)

@@ -187,6 +187,18 @@ def _check_same(job: _Job) -> None:
         )
 
 
+def _done(job: _Job, manifest: Manifest) -> set[int]:
+    """The parts that stand there."""
+    # a chat template that changed, or writes the date, gives other prompts than theirs
+    if read_manifest(job.run_path).dataset_digest != manifest.dataset_digest:
+        raise UsageError(
+            f"{job.run_path}: the prompts are not those that the import was started with: the "
+            "tokenizer's chat template changed, or writes the date",
+            "start again with --overwrite",
+        )
+    return set(completed_parts(job.run_path, "rollouts"))
+
+
 def _read(job: _Job) -> None:
     reader = Reader(spool=job.spool, settings=job.settings, words=job.words)
     rows = job.source.importer.read(job.source.files, job.settings.options)
@@ -215,7 +227,7 @@ def _write(job: _Job, *, resuming: bool, overwrite: bool, dry_run: bool) -> Impo
     manifest = _manifest(job, size)
     if not (resuming or dry_run):
         _create(job, manifest, overwrite=overwrite)
-    done = set(completed_parts(job.run_path, "rollouts")) if resuming else set()
+    done = _done(job, manifest) if resuming else set()
     tally = Tally(common_size=size)
     with _verifier(job) as verifier:
         maker = PartMaker(
