@@ -311,7 +311,9 @@ def test_nthr_is_replayed_by_the_policy_that_is_named(make_run, tmp_path, lab_po
     ]
     problem = {"prompt_token_ids": prompt, "completions": completions}
     path = make_run(
-        tmp_path / "run", [{"prompt_id": "a", **problem}, {"prompt_id": "b", **problem}]
+        tmp_path / "run",
+        [{"prompt_id": "a", **problem}, {"prompt_id": "b", **problem}],
+        tokens=lab_texts(lab_policy),
     )
     run = read_run(path)
     replayed = preview(run, PreviewOptions(config=config(), with_nthr=True))
@@ -325,9 +327,15 @@ def test_nthr_is_replayed_by_the_policy_that_is_named(make_run, tmp_path, lab_po
     np.testing.assert_allclose(weights.get(0.0, 0.0), share)
 
 
-def test_nthr_without_token_ids_says_what_it_needs(make_run, tmp_path):
+def lab_texts(policy) -> dict[int, str]:
+    return {token_id: policy.decode([token_id]) for token_id in range(32)}
+
+
+def test_nthr_without_token_ids_says_what_it_needs(make_run, tmp_path, lab_policy):
     completions = [{"correct": True}, {"correct": False}]
-    run = read_run(make_run(tmp_path / "run", [{"completions": completions}]))
+    run = read_run(
+        make_run(tmp_path / "run", [{"completions": completions}], tokens=lab_texts(lab_policy))
+    )
     with pytest.raises(DataError, match="token ids were not stored"):
         preview(run, PreviewOptions(config=config(group_size=2, k=2), with_nthr=True))
 
