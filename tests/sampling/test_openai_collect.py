@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -188,6 +189,23 @@ def test_eval_runs_over_a_server(fake, tmp_path):
     many = [body for body in fake.bodies if body["max_tokens"] == 8]
     asked = sorted((body["temperature"], body["n"]) for body in many)
     assert asked == [(0.0, 1)] * 3 + [(1.0, 4)] * 3
+
+
+def test_an_eval_whose_server_dies_says_how_to_go_on(fake, tmp_path):
+    words = ["eval", "lab", "--engine", "openai", "--base-url", fake.url, "--max-prompts", 3]
+    words += ["--samples", 4, "--max-new-tokens", 8, "--shard-prompts", 1, "--retries", 0]
+    words = [str(word) for word in [*words, "--concurrency", 1, "--format", "json", "-o"]]
+    whole = CliRunner().invoke(app, [*words, str(tmp_path / "whole")])
+    assert whole.exit_code == 0, whole.output
+    fake.faults.extend([_goes_well(fake)] * 3 + [fails(500, error("engine dead"))] * 30)
+    broken = [*words, str(tmp_path / "broken")]
+    result = CliRunner().invoke(app, broken)
+    assert result.exit_code == PrerequisiteError.exit_code
+    assert "what is finished is kept; continue with: thr-probe" in result.stderr
+    fake.faults.clear()
+    resumed = CliRunner().invoke(app, [*broken, "--resume"])
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
 
 
 def test_the_second_interrupt_ends_at_once_even_while_a_server_hangs(fake, tmp_path):

@@ -68,7 +68,7 @@ def collect_command(
         return
     from thr_probe.collect import collect
 
-    with shell_monitor() as monitor, told_warnings(), _told_how_to_resume(out):
+    with shell_monitor() as monitor, told_warnings(), told_how_to_resume(out):
         complete = collect(
             options, out, resume=resume, overwrite=overwrite, argv=command_line(), monitor=monitor
         )
@@ -78,7 +78,7 @@ def collect_command(
 
 
 @contextmanager
-def _told_how_to_resume(out: Path) -> Iterator[None]:
+def told_how_to_resume(out: Path) -> Iterator[None]:
     """Where something that is missing ends a run halfway, the command that continues it."""
     from thr_probe.resume import has_manifest
     from thr_probe.traces import RunStatus, read_manifest

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thr_probe.cli.collect import ConfigOption, OverwriteOption, ResumeOption
+from thr_probe.cli.collect import (
+    ConfigOption,
+    OverwriteOption,
+    ResumeOption,
+    told_how_to_resume,
+)
 from thr_probe.cli.options import flags_of
 from thr_probe.cli.output import Format, FormatOption, print_rows
 from thr_probe.cli.progress import ShellMonitor, shell_monitor
@@ -86,7 +91,7 @@ def eval_command(
 @contextmanager
 def _watched(task: Task) -> Iterator[ShellMonitor]:
     stderr().print(f"{task.checkpoint}: {task.measure.value} on {task.problems.name}")
-    with shell_monitor() as monitor:
+    with shell_monitor() as monitor, told_how_to_resume(task.run_path):
         yield monitor
 
 
