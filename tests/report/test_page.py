@@ -21,6 +21,7 @@ from thr_probe.errors import DataError, UsageError
 from thr_probe.report.build import Reported, ReportOptions, write_report
 from thr_probe.report.csv_view import MOST_ROWS, csv_view, shown_number
 from thr_probe.report.page import TITLES, content_security_policy
+from thr_probe.traces import read_run
 
 MIXED = [{"correct": True}, {"correct": False}, {"correct": True}, {"correct": False}]
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(1)> & "quoted"'
@@ -186,8 +187,21 @@ def test_a_run_without_scores_says_what_it_lacks_and_how_to_get_it(make_run, tmp
         assert html.escape(TITLES[name]) in missing
         assert f'<article id="{name}">' not in text
     assert "has no scores" in missing
-    assert "thr-probe score" in missing
+    assert f"To have it: thr-probe score {run} --model" in _shown(missing)
     assert any("density" in note for note in reported.notes)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_run_without_token_ids_is_told_to_get_them_before_scores(make_run, tmp_path):
+    absent = {"token_ids": None, "sampler_logprobs": None, "ids_source": "absent"}
+    groups = [{"completions": [{"correct": True, **absent}, {"correct": False, **absent}]}]
+    run = make_run(tmp_path / "run", groups, scored=False)
+    _, text = _report(run, tmp_path)
+    missing = re.search(r'<article id="missing">.*?</article>', text, re.DOTALL)[0]
+    assert "To have it: import it with the policy's tokenizer" in _shown(missing)
+    with pytest.raises(DataError, match="has no scores") as caught:
+        read_run(run).resolve_score_id()
+    assert "import it with the policy's tokenizer" in (caught.value.hint or "")
 
 
 @pytest.mark.usefixtures("few")

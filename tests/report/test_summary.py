@@ -121,6 +121,21 @@ def test_reflection_words_are_compared_between_outcomes(words):
     assert words in text
 
 
+def test_reflection_words_of_a_run_without_token_ids_are_per_1000_words():
+    splits = {
+        "all": (12.3, 10.0, 15.0),
+        "correct": (5.0, 4.0, 6.0),
+        "incorrect": (20.0, 18.0, 25.0),
+    }
+    rows = {("reflection_ratio", split): interval for split, interval in splits.items()}
+    text = told(written("reflection", rows, num_text_words=4000))
+    assert text == (
+        "Completions hold 12.3 [10.0, 15.0] reflection words per 1,000 words of text; "
+        "5.00 [4.00, 6.00] in correct and 20.0 [18.0, 25.0] in incorrect completions: "
+        "fewer in correct ones."
+    )
+
+
 def test_pass_at_k_tells_first_and_last_k():
     rows = {
         "pass_at_1": (0.4, 0.3, 0.5),

@@ -70,7 +70,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 
 def test_a_parquet_file_given_instead_of_its_run(rollouts):
-    refused(rollouts, "part-00001.parquet is not a run directory")
+    refused(rollouts, "part-00001.parquet is not a run directory: it is a file")
 
 
 @pytest.mark.parametrize("version", [2, 99, 0, "1", None, True])

@@ -288,7 +288,7 @@ def _missing(outcomes: Sequence[Outcome], run: Run | None) -> Iterator[Missing]:
         if one.note:
             hint = one.hint
             if not hint and run and not run.score_ids and one.name in READS_SCORES:
-                hint = f"thr-probe score {run.path} --model with the policy that sampled"
+                hint = run.how_to_score()
             note = one.note.rstrip(".") + "."
             yield Missing(title=title_of(one.name), note=note, hint=hint)
 

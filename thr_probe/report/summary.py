@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from thr_probe.analysis.result import counted
+from thr_probe.core.stats import Interval
 from thr_probe.report.wording import apart, beside, judged, number, percent
 from thr_probe.report.written import Written
 
@@ -208,7 +209,14 @@ def _reflection(reflection: Written) -> Iterator[str]:
     every, right, wrong = (reflection.interval(name, s) for s in ("all", "correct", "incorrect"))
     if not every:
         return
-    text = f"{percent(every, digits=2)} of the generated tokens are reflection words"
+    of_words = reflection.count("num_text_words") > 0  # a run without token ids
+
+    def share(interval: Interval) -> str:
+        return number(interval) if of_words else percent(interval, digits=2)
+
+    text = f"{share(every)} of the generated tokens are reflection words"
+    if of_words:
+        text = f"Completions hold {share(every)} reflection words per 1,000 words of text"
     if right and wrong:
         told = judged(
             (
@@ -220,10 +228,7 @@ def _reflection(reflection: Written) -> Iterator[str]:
             right,
             wrong,
         )
-        text += (
-            f"; {percent(right, digits=2)} in correct and {percent(wrong, digits=2)} in incorrect "
-            f"completions: {told}"
-        )
+        text += f"; {share(right)} in correct and {share(wrong)} in incorrect completions: {told}"
     yield f"{text}."
 
 

@@ -79,14 +79,15 @@ def read_manifest(run_path: Path) -> Manifest:
     """Read `manifest.json`; refuses folders that are no run, and unknown schema versions."""
     path = run_path / MANIFEST_NAME
     if not run_path.is_dir():
+        found = "it is a file" if run_path.is_file() else "there is no such folder"
         raise DataError(
-            f"{run_path} is not a run directory: there is no such folder",
-            "give the folder that thr-probe collect wrote",
+            f"{run_path} is not a run directory: {found}",
+            "give the folder that thr-probe collect or import wrote",
         )
     if not path.is_file():
         raise DataError(
             f"{run_path} is not a run directory: it has no {MANIFEST_NAME}",
-            "give the folder that thr-probe collect wrote (the one with rollouts/ in it)",
+            "give the folder that thr-probe collect or import wrote (the one with rollouts/ in it)",
         )
     content = read_json_object(path)
     check_version(path, content.get("schema_version"))

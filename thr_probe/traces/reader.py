@@ -84,12 +84,17 @@ class Run:
         check_version(path, info.get("schema_version"))
         return info
 
+    def how_to_score(self) -> str:
+        """What has to be done before this run can have scores, for a hint."""
+        score = f"thr-probe score {self.path} --model with the policy that sampled"
+        if any("token_ids" in part.columns for part in self.rollout_parts):
+            return score
+        return f"import it with the policy's tokenizer, as it has no token ids; then {score}"
+
     def resolve_score_id(self, score_id: str | None = None) -> str:
         """The score set to read: the one named, else the only one, else "default"."""
         if not self.score_parts:
-            raise DataError(
-                f"{self.path} has no scores", "make some with thr-probe score RUN --model ..."
-            )
+            raise DataError(f"{self.path} has no scores", self.how_to_score())
         if score_id is None:
             if len(self.score_parts) > 1 and "default" not in self.score_parts:
                 raise UsageError(
