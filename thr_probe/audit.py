@@ -16,6 +16,7 @@ import pandas as pd
 
 from thr_probe.analysis.result import plain_facts, summary_row, summary_table
 from thr_probe.core.stats import Interval, bootstrap_ratio, question_weights
+from thr_probe.errors import DataError
 from thr_probe.problems import Verdict, Verifier, VerifyStatus, load_verifier
 from thr_probe.problems.disagreement import disagreement_kind
 from thr_probe.problems.pool import Ending, Outcome, WorkerPool
@@ -94,6 +95,8 @@ class _Tally:
         default_factory=lambda: defaultdict(lambda: defaultdict(int))
     )
     """By prompt_id, then by name."""
+    num_without_gold: int = 0
+    """Completions that were left out: nothing to grade them against."""
     examples: dict[tuple[str, str, str], list[dict[str, object]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -146,8 +149,12 @@ def audit_run(
         that differ from the stored label), `label_noise_right` (those that say right where the
         label says wrong).
 
+    Completions to problems without a gold answer, as imported runs may have, are left out and
+    counted in `facts["num_without_gold"]`, but for a plug-in, which may need none.
+
     Raises:
         UsageError: the run's verifier is a plug-in that does not load.
+        DataError: no completion is to a problem with a gold answer.
     """
     options = options or AuditOptions()
     name = run.manifest.verifier if ":" in run.manifest.verifier else "math"
@@ -169,9 +176,17 @@ def audit_run(
             if monitor.should_stop():
                 return None
             rows = table.to_pylist()
-            for graded in _graded(rows, golds, first, second if options.second else None):
+            chosen = [row for row in rows if ":" in name or any(golds[str(row["prompt_id"])])]
+            tally.num_without_gold += len(rows) - len(chosen)
+            for graded in _graded(chosen, golds, first, second if options.second else None):
                 tally.add(graded)
             monitor.advance(_advance(rows))
+    if tally.num_without_gold and not tally.sums:
+        raise DataError(
+            f"{run.path} has no gold answers, so there is nothing to grade its completions against",
+            "import it again from files with answers, with --map answer=COLUMN where they are "
+            "a table",
+        )
     return _result(run, tally, options, name)
 
 
@@ -326,6 +341,7 @@ def _result(run: Run, tally: _Tally, options: AuditOptions, name: str) -> Audit:
         facts={
             "num_questions": len(tally.sums),
             "num_completions": int(sum(each["completions"] for each in tally.sums.values())),
+            "num_without_gold": tally.num_without_gold,
             "num_second_verdicts": int(sum(each["decided"] for each in tally.sums.values())),
             "stored_verifier": run.manifest.verifier,
             "first_grader": name,

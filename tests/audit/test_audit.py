@@ -10,6 +10,7 @@ import pytest
 
 from thr_probe.audit import AuditOptions, audit_run, write_audit
 from thr_probe.core.stats import question_weights
+from thr_probe.errors import DataError
 from thr_probe.problems.direct import judge
 from thr_probe.progress import Monitor
 from thr_probe.traces import read_run
@@ -177,3 +178,21 @@ def test_the_second_grader_reads_and_compares_by_itself():
     assert json.loads(judge("1/2", r"so $x = \frac{2}{3}$"))[0] == "different"
     assert json.loads(judge("1/2", "no idea")) == ["no-answer", ""]
     assert json.loads(judge("3 + 4 = 7\n#### 7", r"\boxed{7}"))[0] == "equal"
+
+
+def test_completions_without_a_gold_answer_are_left_out_and_counted(make_run, tmp_path):
+    texts = [{"correct": True, "text": r"So \boxed{2}."}] * 3
+    groups = [{"answer": "2", "completions": texts[:2]}, {"answer": "", "completions": texts}]
+    run = make_run(tmp_path / "run", groups, scored=False)
+    found = audit_run(read_run(run), AuditOptions(num_workers=1))
+    assert found.facts["num_without_gold"] == 3
+    assert found.facts["num_completions"] == 2
+    assert value(found, "agreement") == 1
+    assert found.kinds.empty
+
+
+def test_a_run_without_gold_answers_cannot_be_graded(make_run, tmp_path):
+    groups = [{"answer": "", "completions": [{"correct": True, "text": "2"}]}]
+    run = make_run(tmp_path / "run", groups, scored=False)
+    with pytest.raises(DataError, match="has no gold answers"):
+        audit_run(read_run(run), AuditOptions(num_workers=1))

@@ -66,6 +66,10 @@ def verify_command(
     if found is None:
         stderr().print("stopped; nothing was changed")
         raise typer.Exit(INTERRUPTED)
+    if found.facts["num_without_gold"]:
+        stderr().print(
+            f"left out: {found.facts['num_without_gold']:,} completions without a gold answer"
+        )
     _print(found, format, examples)
     for path in write_audit(found, out) if out else ():
         stderr().print(str(path))
