@@ -245,6 +245,13 @@ def test_greedy_and_sampled_completions_are_not_compared(tmp_path, make_run) -> 
         compared(first)
 
 
+def test_a_run_without_a_tokenizer_is_not_said_to_have_another(tmp_path, make_run) -> None:
+    labels = labelled(dict.fromkeys(["a", "b"], "10"))
+    first = make_run(tmp_path / "first", labels, manifest={"tokenizer_digest": "x"})
+    second = make_run(tmp_path / "second", labels, manifest={"tokenizer_digest": None})
+    assert not any("tokenizer" in each for each in compared(first, second).facts["warnings"])
+
+
 def test_what_differs_besides_the_policy_is_told_or_refused(tmp_path, make_run) -> None:
     questions = [f"q{i}" for i in range(10)]
     first = make_run(
