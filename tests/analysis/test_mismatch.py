@@ -291,6 +291,27 @@ def test_a_run_without_the_column_or_without_scores_says_so(tmp_path, make_run):
     )
 
 
+@pytest.mark.parametrize("turned", [np.negative, np.exp], ids=["negative", "probabilities"])
+def test_what_is_no_log_probability_is_refused(tmp_path, make_run, turned):
+    path = damaged(
+        recorded(make_run(tmp_path / "run", random_groups(2))),
+        lambda columns: {
+            "sampler_logprobs": [turned(row).tolist() for row in columns["sampler_logprobs"]]
+        },
+    )
+    with pytest.raises(DataError, match="log-probabilities are at most 0") as caught:
+        sampler_mismatch(read_run(path))
+    assert "right column" in (caught.value.hint or "")
+
+
+def test_a_capped_ratio_is_told_as_one(tmp_path, make_run):
+    lists = {"logprob": [-0.5, -1.0], "sampler_logprobs": [-0.5, -9999.0]}
+    groups = [{"completions": [{"correct": True, **lists}, {"correct": False, **lists}]}]
+    analysis = sampler_mismatch(read_run(recorded(make_run(tmp_path / "run", groups))))
+    np.testing.assert_allclose(analysis.value("largest_ratio").value, math.exp(20))
+    assert r"ratio $\pi/\mu$ is $e^{20}$ or more (ratios are capped there)" in analysis.caption
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

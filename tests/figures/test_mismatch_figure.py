@@ -99,3 +99,12 @@ def test_a_run_that_cannot_be_compared_is_told_in_the_figure(tmp_path, make_run)
     told = " ".join(text.get_text() for text in figure.texts)
     told += " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "no scores" in told.replace("\n", " ")
+
+
+def test_the_axis_of_differences_begins_where_the_lines_fall(tmp_path, make_run):
+    analysis = analysis_of(tmp_path, make_run, spread=0.2)
+    tails = plot_mismatch(analysis).axes[0]
+    rows = analysis.curves["tails"]
+    level = [size for size, some in rows.groupby("difference") if min(some["share"]) >= 0.98]
+    np.testing.assert_allclose(tails.get_xlim()[0], max(level) / 1.6)
+    assert min(rows["difference"]) < tails.get_xlim()[0] < analysis.facts["bound"]

@@ -72,7 +72,7 @@ def sampler_mismatch(
 
     Raises:
         UsageError: a bound or a cap that is none.
-        DataError: the run has no column sampler_logprobs.
+        DataError: the run has no column sampler_logprobs, or it holds no log-probabilities.
     """
     _check(bound, cap)
     facts: dict[str, object] = {"score_id": None, "bound": bound, "cap": cap}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from thr_probe.analysis.binned import latex_significant
 from thr_probe.analysis.captions import caption_of, counts_phrase, left_out_sentences
 from thr_probe.analysis.result import Analysis, latex_escape, latex_percent
+from thr_probe.core.mismatch import LARGEST_LOG_RATIO
 
 
 def mismatch_caption(analysis: Analysis) -> str:
@@ -21,7 +24,7 @@ def mismatch_caption(analysis: Analysis) -> str:
     truncated, size = (
         latex_percent(analysis.value(name)) for name in ("truncated_share", "ess_share")
     )
-    largest = f"{analysis.value('largest_ratio').value:.6g}"
+    largest = _largest(analysis.value("largest_ratio").value)
     caution = str(facts["caution"])
     return caption_of(
         analysis,
@@ -36,11 +39,17 @@ def mismatch_caption(analysis: Analysis) -> str:
         rf"token by position in the completion; over all tokens $k_3$ is {k3} nats, and $k_1$, "
         rf"which may be negative, {k1}",
         _third_panel(analysis),
-        rf"The largest ratio $\pi/\mu$ is ${largest}$; truncated importance sampling with "
+        rf"The largest ratio $\pi/\mu$ is {largest}; truncated importance sampling with "
         rf"$C = {cap}$ would cut {truncated} of the ratios, whose effective sample size is {size} "
         "of their number",
         *left_out_sentences(analysis),
     )
+
+
+def _largest(ratio: float) -> str:
+    if ratio < math.exp(LARGEST_LOG_RATIO) * (1 - 1e-9):
+        return f"${ratio:.6g}$"
+    return rf"$e^{{{LARGEST_LOG_RATIO:g}}}$ or more (ratios are capped there)"
 
 
 def _third_panel(analysis: Analysis) -> str:

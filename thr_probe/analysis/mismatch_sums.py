@@ -19,6 +19,7 @@ from thr_probe.analysis.binned import BinnedSums
 from thr_probe.analysis.histograms import dominant_tokens
 from thr_probe.analysis.stream import Batch
 from thr_probe.core.mismatch import TokenMismatch, token_mismatch
+from thr_probe.errors import DataError
 from thr_probe.traces.lists import list_values
 from thr_probe.traces.reader import Run
 
@@ -38,6 +39,7 @@ _LEFT_OUT = {
     "no_sampler_logprobs": "without log-probabilities of the sampler",
     "no_logprobs": "without log-probabilities of the policy",
 }
+_MOST = 0.01  # nats; above it no rounding of an engine brings a log-probability
 _COLUMNS = ["step", "prompt_id", "rollout_id", "correct", "ids_source"]
 
 
@@ -100,7 +102,7 @@ class MismatchSums:
         """The pass.
 
         Raises:
-            DataError: the run has no column sampler_logprobs.
+            DataError: the run has no column sampler_logprobs, or it holds something else.
         """
         has_ids = any("token_ids" in part.columns for part in run.rollout_parts)
         columns = [*_COLUMNS, "sampler_logprobs", "logprob", "thr", "tau"]
@@ -125,6 +127,7 @@ class MismatchSums:
 
     def _add(self, table: pa.Table) -> None:
         batch = self._batch(table)
+        _check_sampler(batch)
         found = token_mismatch(batch.tokens["logprob"], batch.tokens["sampler_logprobs"])
         value_N = self._values(found)
         kind_N = _kinds(batch)
@@ -205,6 +208,17 @@ def _filled(
     filled_N = np.full(len(has_list_N), missing)
     filled_N[has_list_N] = values
     return filled_N
+
+
+def _check_sampler(batch: Batch) -> None:
+    """Refuse what is no log-probability, as imports of other columns may bring."""
+    largest = float(batch.tokens["sampler_logprobs"].max(initial=-np.inf))
+    if largest > _MOST:
+        raise DataError(
+            f"column sampler_logprobs holds {largest:.4g}, but log-probabilities are at most 0",
+            "probabilities, or the negative of log-probabilities, were stored: import the run "
+            "again from the right column",
+        )
 
 
 def _kinds(batch: Batch) -> Int[np.ndarray, " N"]:

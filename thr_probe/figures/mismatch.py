@@ -39,6 +39,7 @@ _MEANS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _BAND: dict[str, Any] = {"alpha": 0.15, "linewidth": 0}
 _SMALL = -2  # a power of ten from which on the axis of completions counts in powers of it
+_LEVEL = 0.98  # a share that looks like all on a logarithmic axis
 _PAD = 1.6  # beyond the ends of a logarithmic axis, as a factor
 
 
@@ -89,10 +90,20 @@ def _draw_tails(axes: Axes, analysis: Analysis) -> None:
     axes.axvline(bound, color=GREY, linestyle=":", linewidth=1)
     axes.set(xscale="log", yscale="log")
     ends = [*rows["difference"], bound]
-    axes.set_xlim(min(ends) / _PAD, max(ends) * _PAD)
+    axes.set_xlim(min(_first_fall(rows), bound) / _PAD, max(ends) * _PAD)
     axes.set_ylim(rows["share"].min() / _PAD, _PAD)
     _few_ticks(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
+
+
+def _first_fall(rows: pd.DataFrame) -> float:
+    """The largest difference up to which almost every token of each kind is beyond.
+
+    Lines are level before it, and further left there is nothing to see.
+    """
+    least = rows.groupby("difference")["share"].min()
+    level = least.index[least >= _LEVEL]
+    return float(level[-1] if len(level) else least.index[0])
 
 
 def _draw_positions(axes: Axes, rows: pd.DataFrame) -> None:
