@@ -70,7 +70,7 @@ BENCH_PYTHON ?= $(BIN)/python
 BENCH_PEERS ?=
 bench: install
 	for script in train_step head collect "startup $(BENCH_PEERS:%=--peers %)" \
-	  thr_overhead thr_scaling analyze; do \
+	  thr_overhead thr_scaling analyze engines engine_server; do \
 	  set -- $$script; name=$$1; shift; echo; echo "## $$name"; \
 	  $(BENCH_PYTHON) benchmarks/$$name.py "$$@" || [ $$? -eq 4 ] || exit 1; \
 	done
