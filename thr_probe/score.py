@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -151,6 +152,7 @@ def score_run(
     world = World.from_environment()
     policy = policy_of(config, world)
     check_tokenizer(run, policy)
+    _check_lengths(run, policy)
     info["model_digest"] = policy.weights_digest
     _check_room(run, score_id, info, resume=resume)
     info["versions"] = library_versions()
@@ -158,8 +160,7 @@ def score_run(
         if run.tokens() is None:  # of a run that was imported without a tokenizer
             write_occurring_tokens(run.path, policy.token_rows)
         write_score_info(run.path, score_id, info)
-    done = set(completed_parts(run.path, table)) if world.is_first else set()
-    done = world.share(done)
+    done = world.share(set(completed_parts(run.path, table)) if world.is_first else set())
     problems = run.problems()
     prompts = dict(zip(problems["prompt_id"], problems["prompt_token_ids"], strict=True))
     monitor.begin(run.groups().num_rows)
@@ -258,6 +259,29 @@ def check_scorable(run: Run) -> None:
             "so the completions cannot be replayed behind their prompts",
             "collect the run with thr-probe, or import it with the policy's tokenizer",
         )
+
+
+def _check_lengths(run: Run, policy: Policy) -> None:
+    """Refuses a run with a completion that the policy cannot replay, before a score set begins."""
+    problems = run.problems()
+    of_prompt = dict(zip(problems["prompt_id"], problems["prompt_token_ids"].map(len), strict=True))
+    for table in run.iter_completions(["step", "prompt_id", "rollout_id", "token_ids"]):
+        lengths = pc.list_value_length(table["token_ids"]).to_pylist()
+        names = table["prompt_id"].to_pylist()
+        for place, (name, length) in enumerate(zip(names, lengths, strict=True)):
+            total = of_prompt[name] + length
+            where = f"prompt {name}, rollout {table['rollout_id'][place]}"
+            if length == 0:
+                raise DataError(
+                    f"{run.path}: {where} is empty: it has no token to score",
+                    "leave it out: import the run without it",
+                )
+            if policy.max_length is not None and total > policy.max_length:
+                raise DataError(
+                    f"{run.path}: {where} has {total} tokens with its prompt; {policy.name} "
+                    f"takes {policy.max_length}",
+                    "score with the model that sampled them",
+                )
 
 
 def _check_room(run: Run, score_id: str, info: Mapping[str, object], *, resume: bool) -> None:

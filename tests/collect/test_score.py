@@ -109,6 +109,20 @@ def as_imported(path, *, shift=0):
         pq.write_table(table.set_column(index, field, ids.cast(field.type)), part)
 
 
+@pytest.mark.parametrize(
+    ("ids", "words"), [([1] * 2000, "2002 tokens with its prompt; lab takes"), ([], "is empty")]
+)
+def test_completions_that_cannot_be_replayed_leave_no_score_set(make_run, tmp_path, ids, words):
+    completions = [{"correct": True, "token_ids": [1, 2]}, {"token_ids": ids}]
+    groups = [{"prompt_token_ids": [3, 4], "completions": completions}]
+    path = make_run(tmp_path / "r", groups, scored=False, manifest={"tokenizer_digest": None})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thr_probe.score.check_tokenizer", lambda run, policy: None)
+        with pytest.raises(DataError, match=words):
+            score_run(path, ScoreConfig())
+    assert read_run(path).score_ids == ()
+
+
 def test_a_run_that_names_no_tokenizer_is_scored_where_its_texts_agree(lab_run, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(lab_run, path)

@@ -145,6 +145,14 @@ def test_runs_without_ids_scores_or_end_are_told_as_far_as_they_go(tmp_path, mak
     assert ("completion length", "median") not in empty
 
 
+def test_lengths_of_a_part_of_the_completions_say_of_how_many(tmp_path, make_run):
+    completions = [{"token_ids": [1, 2]}, {"token_ids": None}, {"token_ids": None}]
+    found = told(read_run(make_run(tmp_path / "run", [{"completions": completions}], scored=False)))
+    part = found["completion length", "with token ids"]
+    assert (part.value, part.share) == (1, 1 / 3)
+    assert found["completion length", "largest"].value == 2
+
+
 def test_a_score_set_whose_options_are_not_written_yet_is_told(tmp_path, make_run):
     path = make_run(tmp_path / "run", [{"completions": [{"correct": True}]}], complete=False)
     (path / "scores/default/score.json").unlink()

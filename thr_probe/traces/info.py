@@ -214,6 +214,9 @@ def _lengths(run: Run, tally: _Tally, groups: pd.DataFrame) -> Iterator[RunFact]
     yield from _quantiles("prompt length", Counter(lengths.tolist()), unit)
     of_tokens = bool(tally.lengths)
     chosen = tally.lengths if of_tokens else tally.characters
+    known = sum(tally.lengths.values())
+    if of_tokens and known < run.num_completions:  # an import of files with and without ids
+        yield _part("completion length", "with token ids", known, run.num_completions)
     yield from _quantiles("completion length", chosen, "tokens" if of_tokens else "characters")
 
 
