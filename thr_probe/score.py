@@ -244,20 +244,24 @@ def check_scorable(run: Run) -> None:
             f"{run.path} is not complete",
             "finish it first: run the command that made it again with --resume",
         )
-    absent = any("token_ids" not in part.columns for part in run.rollout_parts)
-    if absent or any(
-        table["token_ids"].null_count for table in run.iter_completions(["token_ids"])
-    ):
+    hint = "collect the run with thr-probe, or import it with the policy's tokenizer"
+    if any("token_ids" not in part.columns for part in run.rollout_parts):
         raise DataError(
-            f"{run.path}: column token_ids is absent, so there are no tokens to score",
-            "collect the run with thr-probe, or import it with the policy's tokenizer",
+            f"{run.path}: column token_ids is absent, so there are no tokens to score", hint
+        )
+    lacking = sum(table["token_ids"].null_count for table in run.iter_completions(["token_ids"]))
+    if lacking:
+        raise DataError(
+            f"{run.path}: {lacking:,} of {run.num_completions:,} completions have no token ids, "
+            "so their tokens cannot be scored",
+            hint,
         )
     problems = run.problems()
     if "prompt_token_ids" not in problems or problems["prompt_token_ids"].isna().any():
         raise DataError(
             f"{run.path / 'problems.parquet'}: column prompt_token_ids is absent or has gaps, "
             "so the completions cannot be replayed behind their prompts",
-            "collect the run with thr-probe, or import it with the policy's tokenizer",
+            hint,
         )
 
 

@@ -89,6 +89,14 @@ def test_rollouts_without_token_ids_are_not_scored(make_run, tmp_path):
     assert read_run(path).score_ids == ()
 
 
+def test_a_run_with_ids_of_some_completions_says_how_many_lack_them(make_run, tmp_path):
+    completions = [{"correct": True, "token_ids": [1]}, {"token_ids": None}, {"token_ids": None}]
+    path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
+    with pytest.raises(DataError, match="2 of 3 completions have no token ids"):
+        score_run(path, ScoreConfig())
+    assert read_run(path).score_ids == ()
+
+
 def test_completions_without_their_prompts_token_ids_are_not_scored(make_run, tmp_path):
     completions = [{"correct": True, "token_ids": [1, 2]}]
     path = make_run(tmp_path / "r", groups=[{"completions": completions}], scored=False)
