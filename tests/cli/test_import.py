@@ -47,6 +47,23 @@ def written(path: Path, content: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--reward-column", "ok"], "add --map reward=ok"),
+        (["--correct-above", "nan"], "--correct-above must be a number"),
+        (["--temperature", "inf"], "--temperature must be"),
+    ],
+)
+def test_options_that_would_decide_nothing_are_refused(tmp_path, words, told):
+    table = written(tmp_path / "rows.jsonl", rows())
+    source = ["--from", "generic", "--map", MAP]
+    result = run("import", table, *source, *words, "-o", tmp_path / "run")
+    assert result.exit_code == 2, result.stderr
+    assert told in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     return written(tmp_path / "my rows.jsonl", rows())

@@ -169,3 +169,20 @@ def test_any_order_of_the_rows_gives_the_same_groups(rows: list[object]) -> None
         (step, f"say {name}"): [f"{name} {step} {rollout}" for rollout in range(3)]
         for name, step in itertools.product("abc", (None, 0, 1))
     }
+
+
+def test_completions_of_another_policy_are_counted_and_told_where_they_collide(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        foreign("a", rollout=0, model="early"),
+        foreign("a", rollout=0, model="late"),
+        foreign("a", rollout=1, model="late"),
+        foreign("b", rollout=0, model="late"),
+    ]
+    report = imported(tmp_path, rows)
+    assert report.counts["other_policy"] == 1
+    assert [each["reason"] for each in report.refused] == [
+        "the same step, group and rollout as an earlier row of another policy: import each "
+        "policy's rows alone"
+    ]

@@ -127,13 +127,16 @@ def test_logprobs_are_kept_where_there_is_one_per_token(tmp_path: Path) -> None:
         foreign("a", token_ids=[1, 2], sampler_logprobs=[-0.5]),
         foreign("a", token_ids=[1, 2], sampler_logprobs=[-0.5, float("-inf")]),
         foreign("a", sampler_logprobs=[-0.5]),
+        foreign("a", token_ids=[1, 2], sampler_logprobs=[0.6, 0.3]),  # probabilities
+        foreign("a", token_ids=[1, 2], sampler_logprobs=[1e-6, 0.0]),
     ]
     report = imported(tmp_path, rows)
     found = [row["sampler_logprobs"] for row in rows_of(tmp_path / "run")]
     np.testing.assert_allclose(found[0], [-0.5, -1.5])
-    assert found[1:] == [None, None, None]
+    assert found[1:5] == [None, None, None, None]
+    np.testing.assert_allclose(found[5], [1e-6, 0.0])
     assert report.counts["logprobs_of_other_length"] == 2
-    assert report.counts["logprobs_not_finite"] == 1
+    assert report.counts["logprobs_impossible"] == 2
 
 
 def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:

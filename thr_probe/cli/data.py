@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(
     no_args_is_help=True,
-    help="What a run holds, whether it is sound, what its columns mean, and it for other programs.",
+    help="What a run holds, whether it is sound, what its columns mean; rows for other programs.",
 )
 
 

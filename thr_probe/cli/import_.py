@@ -173,11 +173,7 @@ def import_command(
 
     found = find_source(paths, source)
     mapped = _mapping(columns or [])
-    if mapped and found.importer.name != "generic":
-        raise UsageError(
-            f"--map names the columns of generic tables, and this is {found.importer.name}",
-            "leave --map out, or add --from generic",
-        )
+    _check_columns(found.importer.name, mapped, reward_column)
     settings = ImportSettings(
         columns=mapped,
         reward_column=reward_column,
@@ -244,6 +240,19 @@ def _mapping(texts: list[str]) -> dict[str, str]:
             raise UsageError(f"--map names the field {name} twice")
         mapped[name] = column
     return mapped
+
+
+def _check_columns(source: str, mapped: dict[str, str], reward_column: str | None) -> None:
+    """Options that the format would not look at are refused."""
+    if mapped and source != "generic":
+        raise UsageError(
+            f"--map names the columns of generic tables, and this is {source}",
+            "leave --map out, or add --from generic",
+        )
+    if reward_column is not None and source == "generic":
+        raise UsageError(
+            "--reward-column is not for generic tables", f"add --map reward={reward_column}"
+        )
 
 
 def _left_out(files: Sequence[Path]) -> str:

@@ -30,6 +30,8 @@ from thr_probe.traces.importers.foreign import ForeignCompletion, Refused
 ROWS_BETWEEN_LOOKS = 256
 """Rows between two looks whether to stop."""
 ROWS_TO_JUDGE_A_TOKENIZER = 50
+MOST_LOGPROB = 0.01
+"""Nats; numbers above are probabilities, or negated."""
 FINISH_REASONS = ("stop", "length", "abort")
 
 
@@ -51,6 +53,8 @@ class Group:
     """Whether there is one."""
     prompt_ids: bytes | None
     """Digest of the prompt's ids, where the files have them."""
+    model: str | None
+    """The policy of its first completion."""
     next_rollout: int = 0
     """Number of a completion that has none."""
     num_rows: int = 0
@@ -140,9 +144,14 @@ class Reader:
         else:
             _check_same_prompt(group, prompt)
         rollout = group.next_rollout if row.rollout is None else int(row.rollout)
+        is_other = row.model != group.model
         if not self.spool.add(group.place, rollout, spooled):
             self.found.counts["duplicates"] += 1
-            raise RowRefusedError("the same step, group and rollout as an earlier row")
+            raise RowRefusedError(
+                "the same step, group and rollout as an earlier row"
+                + (" of another policy: import each policy's rows alone" if is_other else "")
+            )
+        self.found.counts["other_policy"] += is_other
         self._count(row, spooled, group, rollout)
 
     def _is_wanted(self, row: ForeignCompletion) -> bool:
@@ -165,6 +174,7 @@ class Reader:
             has_answer=bool(prompt.accepted_answers),
             given=_digest_of_prompt(given),
             prompt_ids=_digest_of_ids(given.token_ids),
+            model=row.model,
         )
         self.found.groups.append(group)
         self.spool.add_prompt(group.place, prompt)
@@ -203,8 +213,9 @@ class Reader:
             values = array("f", row.sampler_logprobs)
         except (TypeError, OverflowError):
             values = array("f", [math.nan])
-        if not all(map(math.isfinite, values)):
-            self.found.counts["logprobs_not_finite"] += 1
+        # half precision may round a log-probability of 0 up
+        if not all(math.isfinite(value) and value < MOST_LOGPROB for value in values):
+            self.found.counts["logprobs_impossible"] += 1
             return None
         return values
 

@@ -77,7 +77,9 @@ COUNTS = {
     "the policy read, so not fit for scoring",
     "texts_from_ids": "completions whose texts are decoded, as the files have ids alone",
     "logprobs_of_other_length": "completions whose log-probabilities are not one per token",
-    "logprobs_not_finite": "completions with log-probabilities that are not finite",
+    "logprobs_impossible": "completions with log-probabilities above 0 or not finite",
+    "other_policy": "completions of another policy than the first of their group: a run should be "
+    "of one",
     "duplicates": "rows with the step, group and rollout of an earlier row",
     "without_answer": "completions without a gold answer",
     "finish_unknown": "completions of which the files do not say why they ended",

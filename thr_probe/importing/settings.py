@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
@@ -46,7 +47,9 @@ class ImportSettings:
     def __post_init__(self) -> None:
         if self.max_groups is not None and self.max_groups < 1:
             raise UsageError(f"--max-groups must be at least 1, got {self.max_groups}")
-        if self.temperature is not None and self.temperature < 0:
+        if self.correct_above is not None and not math.isfinite(self.correct_above):
+            raise UsageError(f"--correct-above must be a number, got {self.correct_above}")
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
             raise UsageError(f"--temperature must be at least 0, got {self.temperature}")
 
     @property
