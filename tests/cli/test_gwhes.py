@@ -65,4 +65,4 @@ def test_what_cannot_be_is_refused_with_a_sentence(collected, tmp_path, make_run
     assert "give one with --model" in result.stderr
     result = run(nameless, "-o", tmp_path, "--model", "lab")
     assert result.exit_code == 3
-    assert "token_ids is absent" in result.stderr
+    assert "1 of 2 completions have no token ids" in result.stderr
