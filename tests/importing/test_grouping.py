@@ -15,6 +15,7 @@ from thr_probe.errors import DataError
 from thr_probe.importing import plan
 from thr_probe.problems.problem import prompt_id
 from thr_probe.traces import read_run, validate_run
+from thr_probe.traces.importers.foreign import ForeignCompletion
 
 
 def test_completions_of_a_prompt_are_brought_together_in_the_order_of_appearance(
@@ -161,9 +162,9 @@ ROWS = tuple(
 
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(ROWS))
-def test_any_order_of_the_rows_gives_the_same_groups(rows: list[object]) -> None:
+def test_any_order_of_the_rows_gives_the_same_groups(rows: list[ForeignCompletion]) -> None:
     with TemporaryDirectory() as folder:
-        imported(Path(folder), rows)  # type: ignore[arg-type]
+        imported(Path(folder), rows)
         found = groups_of(Path(folder) / "run")
     assert found == {
         (step, f"say {name}"): [f"{name} {step} {rollout}" for rollout in range(3)]

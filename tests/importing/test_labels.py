@@ -14,7 +14,7 @@ from thr_probe.traces import read_run
 def labels_of(folder: Path) -> list[tuple[float, bool, str, str]]:
     """reward, correct, verifier, verify_status of every row."""
     names = ("reward", "correct", "verifier", "verify_status")
-    return [tuple(row[name] for name in names) for row in rows_of(folder / "run")]  # type: ignore[misc]
+    return [tuple(row[name] for name in names) for row in rows_of(folder / "run")]
 
 
 def test_the_label_and_the_reward_of_the_source_are_kept(tmp_path: Path) -> None:

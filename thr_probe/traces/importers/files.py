@@ -7,7 +7,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thr_probe.errors import DataError
-from thr_probe.traces.importers.foreign import Refused
+from thr_probe.traces.importers.foreign import ForeignCompletion, Refused, Rows
 
 MAX_CSV_FIELD = 1 << 30
 ROWS_AT_ONCE = 64
@@ -93,6 +93,45 @@ def csv_columns(path: Path) -> list[str]:
             return next(csv.reader(file), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
+
+
+def completions_of_lines(
+    path: Path,
+    fields: Sequence[str],
+    completion: Callable[[Record], ForeignCompletion],
+    *,
+    hint: str,
+) -> Rows:
+    """The completions of a .jsonl file with one per line.
+
+    Args:
+        path: the file.
+        fields: what every line has.
+        completion: makes one of a line, or raises ValueError with the reason why not.
+        hint: which files the format has.
+
+    Raises:
+        DataError: the first line lacks a field, so the file is of another format.
+    """
+    checked = False
+    if path.stat().st_size == 0:
+        yield Refused(where=str(path), reason="the file is empty")
+    for record in json_lines(path):
+        if isinstance(record, Refused):
+            yield record
+            continue
+        missing = [name for name in fields if name not in record.values]
+        if missing and not checked:
+            found = ", ".join(record.values)
+            raise DataError(f"{record.where}: field {missing[0]} is missing, found {found}", hint)
+        checked = True
+        if missing:
+            yield Refused(where=record.where, reason=f"field {missing[0]} is missing")
+            continue
+        try:
+            yield completion(record)
+        except ValueError as error:
+            yield Refused(where=record.where, reason=str(error))
 
 
 def first_object(path: Path) -> Mapping[str, Any] | None:

@@ -27,14 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thr_probe.errors import DataError
 from thr_probe.traces.importers.chat import is_messages, text_of
-from thr_probe.traces.importers.files import Record, files_in, first_object, json_lines
+from thr_probe.traces.importers.files import (
+    Record,
+    completions_of_lines,
+    files_in,
+    first_object,
+)
 from thr_probe.traces.importers.foreign import (
     ForeignCompletion,
     Importer,
     ImportOptions,
-    Refused,
     Rows,
 )
 from thr_probe.traces.importers.templated import question_in
@@ -108,26 +111,10 @@ def _named(path: Path) -> tuple[str, int]:
 
 
 def _file(path: Path, wanted: str | None) -> Rows:
-    checked = False
     fields = (*_FIELDS, wanted) if wanted else _FIELDS
-    if path.stat().st_size == 0:
-        yield Refused(where=str(path), reason="the file is empty")
-    for record in json_lines(path):
-        if isinstance(record, Refused):
-            yield record
-            continue
-        missing = [name for name in fields if name not in record.values]
-        if missing and not checked:
-            found = ", ".join(record.values)
-            raise DataError(f"{record.where}: field {missing[0]} is missing, found {found}", _HINT)
-        checked = True
-        if missing:
-            yield Refused(where=record.where, reason=f"field {missing[0]} is missing")
-            continue
-        try:
-            yield _completion(record, path, wanted)
-        except ValueError as error:
-            yield Refused(where=record.where, reason=str(error))
+    return completions_of_lines(
+        path, fields, lambda record: _completion(record, path, wanted), hint=_HINT
+    )
 
 
 def _completion(record: Record, path: Path, wanted: str | None) -> ForeignCompletion:
