@@ -18,6 +18,7 @@ from thr_probe.prompts import tokenized
 from thr_probe.sampling import SamplingSettings
 from thr_probe.sampling.hf import TransformersSampler
 
+LEARNING = {"learning_rate": 1e-3, "optim": "sgd", "lr_scheduler_type": "constant", "max_steps": 4}
 GROUP_SIZE = 4
 MAX_NEW = 40
 
@@ -177,3 +178,16 @@ def train_together(world, folder):
     found["rounds"] = trainer._metrics["train"]["thr/rounds"]
     found["useful"] = trainer._metrics["train"]["thr/groups_useful"]
     torch.save(found, folder / f"rank{world.rank}.pt")
+
+
+def advantages_by_completion(inputs):
+    """completion -> its tokens' advantages, whatever the order of rows."""
+    found = {}
+    rows = zip(
+        inputs["completion_ids"], inputs["completion_mask"], inputs["advantages"], strict=True
+    )
+    for ids, mask, advantage in rows:
+        length = int(mask.sum())
+        assert not advantage[length:].any()
+        found[tuple(ids[:length].tolist())] = advantage[:length]
+    return found
