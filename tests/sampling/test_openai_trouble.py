@@ -209,7 +209,15 @@ def test_a_redirection_names_the_other_address(fake):
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost:8000", "ftp://host/v1", "http://", "http://host:eight/v1", "", "http:///v1"],
+    [
+        "localhost:8000",
+        "ftp://host/v1",
+        "http://",
+        "http://host:eight/v1",
+        "",
+        "http:///v1",
+        "http://[::1/v1",
+    ],
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UsageError, match="no address of a server"):

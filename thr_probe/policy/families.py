@@ -204,7 +204,7 @@ def _formula(rule: LogitRule) -> str:
 def known_families() -> dict[str, list[str]]:
     """The families whose logits are known, by how they come from W h."""
     return {
-        "W h + b": sorted(set(PLAIN) - set(ROWS_FIELD)),
+        "W h + b": sorted(PLAIN),
         "W h + b, as decoders": sorted(DECODERS),
         "soft-capped": sorted(SOFTCAP_FIELD),
         "scaled": sorted({*FACTOR_FIELD, *DIVISOR_FIELD}),

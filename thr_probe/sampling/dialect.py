@@ -37,8 +37,8 @@ SOME_TOKENS = 16
 TOP = 5
 """Likeliest tokens to compare; OpenAI's limit."""
 
-NOT_UNDERSTOOD = frozenset({400, 413, 415, 422, 500, 501})
-"""Statuses of requests that another form may spare; some answer 500 to what they cannot parse."""
+NOT_UNDERSTOOD = frozenset({400, 413, 415, 422, 501})
+"""Statuses of requests that another form may spare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Introduction:
     """What a user should know."""
 
     def meet(self, served_model: str | None, prompts: Sequence[Prompt]) -> Dialect:
-        """Find the dialect by requests of one token.
+        """Find the dialect by small requests.
 
         Raises:
             UsageError: several models are served and none was chosen.

@@ -18,8 +18,8 @@ def load_sampler(
     """The sampler of an engine.
 
     Args:
-        options: of a command that samples, by name: engine, device, dtype, batch_tokens and those
-            of the engines.
+        options: of a command that samples, by name: engine, model, adapter, batch_tokens and
+            those of the engines.
         policy: what is sampled.
         max_length: tokens of the longest prompt with its completion.
         gpu_share: share of the GPU's memory that vLLM takes where --gpu-memory does not say.

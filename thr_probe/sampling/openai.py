@@ -65,7 +65,7 @@ class OpenAISampler:
 
     Prompts go as token ids, and the sampled ids come back where the server can tell them (vLLM,
     SGLang, llama.cpp); elsewhere the text is tokenized again and marked so. What the server
-    understands is found out by a few requests of one token, once for a temperature and a top-p.
+    understands is found out by a few small requests, once for each settings.
 
     Every request has a seed of its own, made of seed, prompt and rollout. Whether a server keeps to
     it is its own affair: batching on a GPU changes the last bits of logits.

@@ -192,14 +192,12 @@ class Server:
         body: Mapping[str, Any],
         *,
         stop: threading.Event | None = None,
-        retries: int | None = None,
     ) -> dict[str, Any]:
         """The answer to a completions request.
 
         Args:
             body: of the request.
             stop: set when nobody waits for the answer any more.
-            retries: other than the server's.
 
         Raises:
             RefusedError: the server does not take the request as it is.
@@ -207,7 +205,7 @@ class Server:
             StoppedError: `stop` was set while waiting.
         """
         try:
-            return self.request("/completions", body, stop=stop, retries=retries)
+            return self.request("/completions", body, stop=stop)
         except RefusedError as refusal:
             if refusal.status != 404:
                 raise

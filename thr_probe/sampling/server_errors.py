@@ -152,7 +152,12 @@ def checked_address(base_url: str) -> str:
     Raises:
         UsageError: not http(s)://host, or one that holds a password or a query.
     """
-    parts = urlsplit(base_url.strip())
+    try:
+        parts = urlsplit(base_url.strip())
+    except ValueError as error:  # a bracket that does not close
+        raise UsageError(
+            "--base-url is no address of a server", hint="give it as http://HOST:PORT/v1"
+        ) from error
     # the address is stored in the run: it must hold no secret, and the error must not either
     if "@" in parts.netloc or "@" in base_url.partition("//")[2].partition("/")[0]:
         raise UsageError(
