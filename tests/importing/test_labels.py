@@ -40,7 +40,7 @@ def test_plain_rewards_are_labels(tmp_path: Path, rewards: list[float], labels: 
     assert [row["reward"] for row in rows_of(tmp_path / "run")] == rewards
 
 
-@pytest.mark.parametrize("rewards", [[0.0, 1.1], [-1.0, 0.0, 1.0], [0.5], [2.0]])
+@pytest.mark.parametrize("rewards", [[0.0, 1.1], [-1.0, 0.0, 1.0], [-1.0, 0.0], [0.5], [2.0]])
 def test_the_meaning_of_other_rewards_is_asked_for_and_never_guessed(
     tmp_path: Path, rewards: list[float]
 ) -> None:

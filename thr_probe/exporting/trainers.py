@@ -283,8 +283,7 @@ def _check_folder(folder: Path, to: str, *, overwrite: bool) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file", "choose another -o")
     names = sorted(entry.name for entry in folder.iterdir())
-    pattern = re.escape(STEP_FILES[to].format(step=0)).replace("00000", r"\d{5,}")
-    own = re.compile(pattern if to == "trl" else r"\d+\.jsonl")
+    own = re.compile(r"completions_\d{5,}\.parquet" if to == "trl" else r"\d+\.jsonl")
     foreign = [name for name in names if not own.fullmatch(name)]
     if foreign:
         raise UsageError(

@@ -62,10 +62,10 @@ class Labels:
         """Refuse rewards that mean different things in different programs.
 
         Raises:
-            UsageError: -1, 0 and 1 in the same files.
+            UsageError: -1 and 0 in the same files.
         """
-        if self.settings.correct_above is None and self.seen >= _PLAIN:
-            raise UsageError("the rewards are -1, 0 and 1: is 0 right or wrong?", _HINT)
+        if self.settings.correct_above is None and self.seen >= {-1.0, 0.0}:
+            raise UsageError("the rewards hold -1 and 0: is 0 right or wrong?", _HINT)
 
     def _is_shaped(self, reward: float) -> bool:
         return self.settings.correct_above is None and reward not in _PLAIN

@@ -189,7 +189,7 @@ def _completion(
         prompt_token_ids=tokens[:split],
         token_ids=tokens[split:],
         sampler_logprobs=None if logprobs is None else _listed(logprobs),
-        dataset="eval" if f"eval_{step}" in path.stem else None,
+        dataset="eval" if _is_evaluation(path) else None,
     )
 
 

@@ -107,8 +107,8 @@ def test_map_names_any_column_and_goes_before_obvious_ones(tmp_path: Path) -> No
         ({"prompt": [{"role": "user", "content": "1+1?"}]}, "1+1?", "1+1?"),
         (
             {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]},
-            "s\n\nu",
-            "s\n\nu",
+            "system: s\n\nuser: u",
+            "system: s\n\nuser: u",
         ),
     ],
 )
@@ -117,6 +117,20 @@ def test_the_prompt_is_a_text_or_an_id(
 ) -> None:
     found = completions(written(tmp_path, [{**row, "completion": "c", "correct": True}]))[0]
     assert (found.group, found.prompt_text) == (group, prompt_text)
+
+
+def test_messages_are_read_as_the_formats_of_programs_read_them(tmp_path: Path) -> None:
+    prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
+    said = [{"role": "assistant", "content": [{"type": "text", "text": "2"}]}]
+    row = {"prompt": prompt, "completion": said, "correct": True}
+    listed = {"prompt": prompt, "completions": [said, said], "rewards": [1, 0]}
+    for given, count in ((row, 1), (listed, 2)):
+        found = completions(written(tmp_path, [given]))
+        assert len(found) == count
+        assert {each.text for each in found} == {"2"}
+        assert {each.question for each in found} == {"1+1?"}
+        assert found[0].prompt_text == "system: Be brief.\n\nuser: 1+1?"
+        assert found[0].prompt_messages == prompt
 
 
 def test_a_row_may_hold_all_completions_of_a_prompt(tmp_path: Path) -> None:
@@ -149,6 +163,14 @@ def test_a_row_may_hold_all_completions_of_a_prompt(tmp_path: Path) -> None:
         ({"completion": None}, "no completion"),
         ({"completion": {"a": 1}}, "completion is a dict, expected text"),
         ({"completion": True}, "completion is a bool, expected text"),
+        (
+            {"completion": [{"role": "assistant", "content": "2"}] * 2},
+            "a completion of several messages: the policy emitted one at a time",
+        ),
+        (
+            {"completion": [{"role": "assistant", "content": [{"type": "image"}]}]},
+            "completion: a message with content of type image, expected text",
+        ),
         ({"question": None}, "no prompt and no question"),
         ({"correct": "maybe"}, "correct is a text that is not true or false, 1 or 0"),
         ({"correct": 0.5}, "correct is a float, expected true or false, 1 or 0"),

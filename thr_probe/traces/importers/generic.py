@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from thr_probe.errors import DataError, UsageError
+from thr_probe.traces.importers.chat import (
+    emitted,
+    is_messages,
+    messages_of,
+    prompt_of,
+    question_of,
+)
 from thr_probe.traces.importers.files import (
     Record,
     csv_columns,
@@ -215,8 +222,11 @@ def _completions(record: Record, chosen: Mapping[str, str]) -> Iterator[ForeignC
     cells = {name: record.values.get(column) for name, column in chosen.items()}
     own = {name: cell for name, cell in cells.items() if name not in _SHARED}
     shared = {name: _value(name, cells[name]) for name in _SHARED if name in cells}
+    prompts = (cells.get(name) for name in ("prompt_text", "prompt", "question"))
+    messages = next((cell for cell in prompts if cell), None)
+    messages = messages if _is_chat(messages) else None
     for values in _unfolded(own):
-        yield _completion(record.where, {**shared, **values})
+        yield _completion(record.where, {**shared, **values}, messages)
 
 
 def _unfolded(cells: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -240,8 +250,12 @@ def _unfolded(cells: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield values
 
 
-def _completion(where: str, values: Mapping[str, Any]) -> ForeignCompletion:
+def _completion(
+    where: str, values: Mapping[str, Any], messages: Sequence[Mapping[str, Any]] | None
+) -> ForeignCompletion:
     question, prompt_text = values.get("question"), values.get("prompt_text")
+    if messages is not None and not question:
+        question = question_of(messages)
     key = next(
         (values[name] for name in ("prompt", "prompt_text", "question") if values.get(name)), None
     )
@@ -255,6 +269,7 @@ def _completion(where: str, values: Mapping[str, Any]) -> ForeignCompletion:
         group=key,
         text=text,
         prompt_text=prompt_text or _prompt_text(key, question),
+        prompt_messages=None if messages is None else messages_of(messages),
         question=question or None,
         answer=values.get("answer"),
         step=values.get("step"),
@@ -283,6 +298,8 @@ def _value(name: str, cell: Any) -> Any:
         return None
     if name == "prompt" and isinstance(cell, int | float):
         return str(cell)
+    if _is_chat(cell):
+        return _of_messages(name, cell)
     try:
         return _READERS[FIELDS[name].kind](cell)
     except (TypeError, ValueError) as error:
@@ -294,6 +311,18 @@ def _value(name: str, cell: Any) -> Any:
         ) from error
 
 
+def _of_messages(name: str, messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """A cell that holds messages, as the formats of programs read them."""
+    if name == "completion" and len(messages) > 1:
+        raise _BadCellError("a completion of several messages: the policy emitted one at a time")
+    try:
+        if name == "completion":
+            return emitted(messages[0])
+        return question_of(messages) if name == "question" else prompt_of(messages)
+    except ValueError as error:
+        raise _BadCellError(f"{name}: {error}") from error
+
+
 def _text(cell: Any) -> str | None:
     if isinstance(cell, str):
         return cell
@@ -303,8 +332,6 @@ def _text(cell: Any) -> str | None:
         if isinstance(cell, float) and math.isnan(cell):
             return None
         return str(int(cell)) if float(cell).is_integer() and abs(cell) < 2**53 else str(cell)
-    if isinstance(cell, list) and _is_chat(cell):
-        return "\n\n".join(str(message["content"]) for message in cell)
     raise TypeError
 
 
@@ -346,8 +373,13 @@ _EXPECTED = {
 }
 
 
-def _is_chat(cell: Sequence[Any]) -> bool:
-    return bool(cell) and all(isinstance(each, dict) and "content" in each for each in cell)
+def _is_chat(cell: object) -> bool:
+    return (
+        isinstance(cell, list)
+        and bool(cell)
+        and is_messages(cell)
+        and all("content" in each for each in cell)
+    )
 
 
 def _is_nested(cell: Sequence[Any]) -> bool:
