@@ -321,17 +321,17 @@ def _model(job: _Job) -> str | None:
 
 
 def _manifest(job: _Job, size: int) -> Manifest:
-    problems = [problem for problem, _ in planned_problems(job.planned, job.spool, "")]
+    problems = planned_problems(job.planned, job.spool, "")
     return Manifest(
         model=_model(job),
         tokenizer_digest=None if job.words is None else job.words.digest,
         dataset=_dataset(job),
-        dataset_digest=problems_digest(problems),
+        dataset_digest=problems_digest(problem for problem, _ in problems),
         sampler=f"imported:{job.source.importer.name}",
         verifier=_verifier_of(job),
         seed=None,
         argv=job.argv,
-        num_prompts=len(problems),
+        num_prompts=len({each.prompt_id for each in job.planned}),
         group_size=size,
         counts={
             "rows_read": job.reading.counts["rows_read"],

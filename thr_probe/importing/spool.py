@@ -1,6 +1,6 @@
 """Completions on their way from foreign files, where a group lies scattered, to the run's parts.
 
-They wait in a temporary SQLite file: memory holds the groups' keys and counts, never their texts.
+They wait in a temporary SQLite file: memory holds the groups' keys and counts, never completions.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ Read at: THUDM/slime, slime/utils/types.py at 0d234f3 (`Sample`), slime/ray/roll
 - A group is the samples of one `group_index`; where there is none, as in evaluation, of one prompt.
 - The step is `rollout_id`; evaluation has "eval_" in the file's name, so is its problem set called.
   Of a folder with training, the files of evaluation are left out.
-  `label` is the gold answer. A `reward` of several parts needs
-  `reward_column`.
+  `label` is the gold answer. A `reward` of several parts needs `reward_column`.
 - A sample with tokens that `loss_mask` leaves out between sampled ones has several turns: refused.
 """
 
